@@ -1,0 +1,274 @@
+"""What is in these h5ad files, and can a model be trained on them? Read in blocks, nothing is written."""
+
+import dataclasses
+import pathlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text
+from data_pipelines.errors import InputError
+from data_pipelines.ingestion.panel import duplicates, union_panel
+from data_pipelines.ingestion.sources import Source, check_paths, open_sources
+from data_pipelines.inspection_text import inspection_lines
+from data_pipelines.progress import Progress, silent
+from data_pipelines.proposal import propose_columns
+from data_pipelines.scan import CountScan, first_fault, scan_counts
+
+if TYPE_CHECKING:
+    import pandas
+
+SCORED_FROM = 30
+"""Conditions with fewer cells can be trained on, but not be scored."""
+DETECTED_FROM = 0.01
+"""A target has co-expression features when this share of the control cells express it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """One file."""
+
+    name: str
+    n_cells: int
+    n_genes: int
+    gene_ids: str
+    """'symbols', 'Ensembl ids' or 'other ids'."""
+    duplicate_genes: tuple[str, ...]
+    obs_columns: tuple[str, ...]
+    fault: str | None
+    """Why the matrix holds no raw counts, or None."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What `inspect_files` found out. `lines()` says it in words."""
+
+    files: tuple[FileFacts, ...]
+    columns: Columns
+    """Proposed, or as given."""
+    layer: str | None
+    """The matrix with the raw counts: None for X."""
+    problems: tuple[str, ...]
+    """What must be fixed before ingest, one line each."""
+    notes: tuple[str, ...]
+    """What is good to know, one line each."""
+    library: np.ndarray
+    """float64 (cells,): counts per cell."""
+    expressed: np.ndarray
+    """int64 (cells,): expressed genes per cell."""
+    largest: float
+    n_genes: int
+    """Genes of the panel: the union over the files."""
+    conditions: tuple[tuple[tuple[str, ...], int], ...]
+    """(labels in the order of the condition fields, cells), most cells first."""
+
+    @property
+    def ready(self) -> bool:
+        return not self.problems
+
+    @property
+    def n_cells(self) -> int:
+        return sum(file.n_cells for file in self.files)
+
+    def lines(self) -> list[str]:
+        """The report as text, ending with 'ready to ingest' or with what to fix."""
+        return inspection_lines(self)
+
+    def ingest_arguments(self) -> list[str]:
+        """Command-line arguments that ingest these files as proposed, without the files themselves."""
+        given = {
+            "--columns.context": ",".join(self.columns.context),
+            "--columns.perturbation": self.columns.perturbation,
+            "--columns.control": ",".join(self.columns.control),
+            "--columns.batch": self.columns.batch,
+            "--layer": self.layer,
+        }
+        return [part for name, value in given.items() if value for part in (name, value)]
+
+
+def inspect_files(
+    paths: str | pathlib.Path | Iterable[str | pathlib.Path],
+    *,
+    columns: Columns | None = None,
+    layer: str | None = None,
+    progress: Progress = silent,
+) -> Inspection:
+    """Inspect h5ad files that are to be ingested together.
+
+    Args:
+        paths: one or more h5ad files.
+        columns: roles of the obs columns; None proposes them.
+        layer: the matrix to look at; None takes X, or another slot where only that one holds raw counts.
+        progress: called as progress(stage, cells done, cells).
+
+    Raises:
+        InputError: a file cannot be read at all, or a named column is missing.
+    """
+    import pandas
+
+    files = [pathlib.Path(path) for path in ([paths] if isinstance(paths, str | pathlib.Path) else paths)]
+    check_paths(files)
+    notes: list[str] = []
+    if layer is None:
+        layer, said = _slot_with_counts(files)
+        notes += said
+    with open_sources(files, layer=layer) as sources:
+        shared = [name for name in sources[0].obs.columns if all(name in source.obs.columns for source in sources)]
+        obs: Any = (
+            sources[0].obs[shared]
+            if len(sources) == 1
+            else pandas.concat([s.obs[shared].astype(object) for s in sources])
+        )
+        columns = _checked(columns, sources, obs) if columns else propose_columns(obs, sources[0].genes)
+        labels = {name: label_text(obs[name]) for name in columns.fields}
+        control = np.zeros(len(obs), bool)
+        if columns.perturbation is not None:
+            control = columns.is_control(labels[columns.perturbation])
+        scans = _scan(sources, control, progress)
+        problems = _gene_problems(sources) + [
+            f"{source.where} holds no raw counts: {scan.fault}."
+            for source, scan in zip(sources, scans, strict=True)
+            if scan.fault
+        ]
+        conditions = _conditions(labels, len(obs))
+        notes += _notes(columns, labels, conditions, sources, scans, control)
+        return Inspection(
+            files=tuple(_facts(source, scan) for source, scan in zip(sources, scans, strict=True)),
+            columns=columns,
+            layer=layer,
+            problems=tuple(problems),
+            notes=tuple(notes),
+            library=np.concatenate([scan.library for scan in scans]),
+            expressed=np.concatenate([scan.expressed for scan in scans]),
+            largest=max(scan.largest for scan in scans),
+            n_genes=len({gene for source in sources for gene in source.genes}),
+            conditions=conditions,
+        )
+
+
+def _slot_with_counts(files: Sequence[pathlib.Path]) -> tuple[str | None, list[str]]:
+    """X if it may hold raw counts, else a slot that does in every file, with a note that says so."""
+    with open_sources(list(files)) as sources:
+        faults = [fault for source in sources if (fault := first_fault(source))]
+        slots = [slot for slot in sources[0].other_slots if all(slot in source.other_slots for source in sources)]
+    if not faults:
+        return None, []
+    for slot in sorted(slots, key=lambda slot: slot not in ("counts", "raw.X")):
+        try:
+            with open_sources(list(files), layer=slot) as sources:
+                if not any(first_fault(source) for source in sources):
+                    return slot, [
+                        f"X holds {faults[0]}; {slot} holds raw counts and is taken instead (--layer {slot})."
+                    ]
+        except InputError:
+            continue
+    return None, []
+
+
+def _checked(columns: Columns, sources: Sequence[Source], obs: "pandas.DataFrame") -> Columns:
+    for source in sources:
+        check_columns(columns, source.obs, source.path.name)
+    if columns.perturbation is not None:
+        check_controls(columns, set(label_text(obs[columns.perturbation])), ", ".join(s.path.name for s in sources))
+    return columns
+
+
+def _scan(sources: Sequence[Source], control: np.ndarray, progress: Progress) -> list[CountScan]:
+    parts = np.split(control, np.cumsum([source.n_cells for source in sources])[:-1])
+    return [scan_counts(source, part, progress=progress) for source, part in zip(sources, parts, strict=True)]
+
+
+def _gene_problems(sources: Sequence[Source]) -> list[str]:
+    try:
+        union_panel([source.path.name for source in sources], [source.genes for source in sources])
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
+def _facts(source: Source, scan: CountScan) -> FileFacts:
+    return FileFacts(
+        name=source.path.name,
+        n_cells=source.n_cells,
+        n_genes=len(source.genes),
+        gene_ids=_kind_of_ids(source.genes),
+        duplicate_genes=tuple(duplicates(source.genes)),
+        obs_columns=tuple(map(str, source.obs.columns)),
+        fault=scan.fault,
+    )
+
+
+def _kind_of_ids(genes: Sequence[str]) -> str:
+    ensembl = sum(gene.startswith("ENS") and gene[-3:].replace(".", "").isdigit() for gene in genes)
+    if ensembl > len(genes) / 2:
+        return "Ensembl ids"
+    return "numbers, not gene ids" if all(gene.isdigit() for gene in genes) else "gene symbols or other names"
+
+
+def _conditions(labels: dict[str, np.ndarray], n_cells: int) -> tuple[tuple[tuple[str, ...], int], ...]:
+    if not labels:
+        return (((), n_cells),)
+    return tuple(Counter(zip(*(map(str, values) for values in labels.values()), strict=True)).most_common())
+
+
+def _notes(
+    columns: Columns,
+    labels: dict[str, np.ndarray],
+    conditions: Sequence[tuple[tuple[str, ...], int]],
+    sources: Sequence[Source],
+    scans: Sequence[CountScan],
+    control: np.ndarray,
+) -> list[str]:
+    notes = []
+    for name, values in labels.items():
+        missing = int((values == UNKNOWN).sum())
+        if missing:
+            notes.append(f"{missing:,} cells have no {name}: they get the label '{UNKNOWN}'.")
+    if columns.perturbation is not None:
+        few = sum(cells < SCORED_FROM for _, cells in conditions)
+        if few:
+            notes.append(f"{few} of {len(conditions)} conditions have < {SCORED_FROM} cells: trained on, not scored.")
+        notes += _uncontrolled(columns, labels, control)
+        notes += _features(columns, labels[columns.perturbation], sources, scans, control)
+    empty = sum(int((scan.library == 0).sum()) for scan in scans if not scan.fault)
+    if empty:
+        notes.append(f"cells without any count: {empty:,}. Take them out of the h5ad file if they are no cells.")
+    return notes
+
+
+def _uncontrolled(columns: Columns, labels: dict[str, np.ndarray], control: np.ndarray) -> list[str]:
+    """Contexts without control cells: no effect can be computed there."""
+    if not columns.context:
+        return []
+    context = [" ".join(map(str, key)) for key in zip(*(labels[name] for name in columns.context), strict=True)]
+    without = sorted(set(context) - {context[i] for i in np.flatnonzero(control)})
+    return [f"no control cells in: {_few(without)}. Effects cannot be scored there."] if without else []
+
+
+def _features(
+    columns: Columns,
+    perturbations: np.ndarray,
+    sources: Sequence[Source],
+    scans: Sequence[CountScan],
+    control: np.ndarray,
+) -> list[str]:
+    """Targets without co-expression features, where the perturbations are genes."""
+    detected: Counter[str] = Counter()
+    for source, scan in zip(sources, scans, strict=True):
+        detected.update(dict(zip(source.genes, scan.detected_in_controls.tolist(), strict=True)))
+    targets = sorted(set(map(str, perturbations)) - set(columns.control) - {UNKNOWN})
+    if not any(target in detected for target in targets):
+        return []
+    without = [target for target in targets if detected[target] < DETECTED_FROM * max(1, control.sum())]
+    if not without:
+        return []
+    return [
+        f"{len(without)} of {len(targets)} targets are not in the panel or in < 1 % of control cells, so they have no "
+        f"co-expression features: {_few(without)}."
+    ]
+
+
+def _few(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,194 @@
+"""Batches for training: slabs of consecutive cells, permuted each epoch, the same for any number of hosts and workers.
+
+An element is a slab of 32 cells of the split in stored order; the store was shuffled at ingest, so a slab is a random
+sample and one contiguous read. The order of slabs is a pure function of (seed, place in the stream): the state of the
+loader is one integer.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipelines.columns import label_text
+from data_pipelines.errors import InputError
+from lingshu_jax.vocabulary import ConditionVocabulary
+
+if TYPE_CHECKING:
+    import grain
+    import pandas
+
+    from data_pipelines.store import CellStore
+
+SLAB = 32
+"""Cells of one element."""
+
+# B cells of this process's part of the batch, C capacity of the store, G genes
+
+Batch = dict[str, Any]
+
+
+def condition_rows(
+    store: "CellStore | pandas.DataFrame", rows: np.ndarray, vocabulary: ConditionVocabulary
+) -> dict[str, np.ndarray]:
+    """Vocabulary rows of some cells.
+
+    Args:
+        store: a store, or an obs table with the condition fields as columns.
+        rows: integers (n,), positions in it.
+        vocabulary: the model's conditions.
+
+    Returns:
+        Field name -> int32 (n,).
+
+    Raises:
+        InputError: a field is no column.
+        UnknownLabel: a cell's label is not in the vocabulary.
+    """
+    obs: Any = getattr(store, "obs", store)
+    result = {}
+    for field in vocabulary.fields:
+        if field.name not in obs.columns:
+            raise InputError(f"condition field {field.name!r} is no obs column (present: {', '.join(obs.columns)}).")
+        labels, place = np.unique(label_text(obs[field.name].iloc[rows]).astype(str), return_inverse=True)
+        result[field.name] = np.array([field.row(str(label)) for label in labels], np.int32)[place]
+    return result
+
+
+class Slabs:
+    """Random access to the slabs of some rows of a store; the last slab wraps around to the first cells."""
+
+    def __init__(self, store: "CellStore", rows: np.ndarray, vocabulary: ConditionVocabulary) -> None:
+        self.store = store
+        self.rows = np.sort(np.asarray(rows, np.int64))
+        self.source = store.source[self.rows]
+        self.conditions = condition_rows(store, self.rows, vocabulary)
+
+    def __len__(self) -> int:
+        return (len(self.rows) + SLAB - 1) // SLAB
+
+    def __repr__(self) -> str:
+        return f"Slabs({self.store!r}, {len(self.rows)} cells)"
+
+    def __getitem__(self, index: Any) -> Batch:
+        place = np.arange(int(index) * SLAB, (int(index) + 1) * SLAB) % len(self.rows)
+        distinct, back = np.unique(place, return_inverse=True)
+        genes, counts = self.store.padded(self.rows[distinct])
+        return {
+            "genes": genes[back],
+            "counts": counts[back],
+            "source": self.source[place],
+            "cell": self.rows[place],
+            "conditions": {name: values[place] for name, values in self.conditions.items()},
+        }
+
+
+class _Place:
+    """Adds each cell's position in the global batch to slab number `index` of the stream."""
+
+    def __init__(self, slabs_per_batch: int) -> None:
+        self.slabs_per_batch = slabs_per_batch
+
+    def __call__(self, index: int, slab: Batch) -> Batch:
+        first = index % self.slabs_per_batch * SLAB
+        return {**slab, "position": np.arange(first, first + SLAB, dtype=np.int32)}
+
+
+class Loader(Iterator[Batch]):
+    """An endless iterator of batches (see `make_loader`). Close it, or use it as a context manager."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def __next__(self) -> Batch:
+        return _flatten(next(self._iterator))
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def state(self) -> dict[str, int]:
+        """Where the stream stands: JSON-serialisable, valid for any number of hosts and workers."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continue from `state`."""
+        self._iterator.set_state(state)
+
+    def close(self) -> None:
+        """Stop threads and workers."""
+        self._iterator.close()
+
+
+def make_loader(
+    store: "CellStore",
+    rows: np.ndarray,
+    vocabulary: ConditionVocabulary,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    shards: "grain.sharding.ShardOptions | None" = None,
+) -> Loader:
+    """Batches of some cells of a store, without end, in a new order each epoch.
+
+    Args:
+        store: the cell store.
+        rows: integers, the stored rows to draw from (a split's `train`).
+        vocabulary: conditions; every label of `rows` must be in it.
+        batch_size: cells of the global batch, a multiple of 32 and of 32 times the number of processes.
+        seed: of the order.
+        workers: processes that read ahead; 0 reads in threads of this process.
+        shards: this process's part of the stream; None asks jax.
+
+    Returns:
+        Iterator of dicts of numpy arrays: `genes` int32 (B, C) panel positions padded with G, `counts` int32 (B, C)
+        padded with 0, `source` int32 (B,), `position` int32 (B,) place in the global batch, `cell` int64 (B,) stored
+        row, `conditions` field -> int32 (B,).
+
+    Raises:
+        InputError: there are no rows, or the batch size does not fit.
+    """
+    import grain
+
+    if not len(rows):
+        raise InputError(f"no cells to load from {store.path}. Check the split: it must have training cells.")
+    shards = shards or grain.sharding.ShardByJaxProcess(drop_remainder=True)
+    unit = SLAB * shards.shard_count
+    if batch_size < 1 or batch_size % unit:
+        fit = max(1, round(batch_size / unit)) * unit
+        raise InputError(
+            f"batch size {batch_size} must be a multiple of {unit} ({SLAB} cells x {shards.shard_count} processes). "
+            f"Pass {fit}."
+        )
+    slabs_per_batch = batch_size // SLAB
+    stream = grain.MapDataset.source(Slabs(store, rows, vocabulary)).seed(seed).shuffle().repeat()
+    elastic = grain.experimental.ElasticIterator(
+        stream.map_with_index(_Place(slabs_per_batch)),
+        slabs_per_batch,
+        shards,
+        # Elements are whole batches here: grain's default of 500 read ahead would be gigabytes.
+        read_options=grain.ReadOptions(num_threads=4, prefetch_buffer_size=4),
+        multiprocessing_options=_workers(workers),
+    )
+    return Loader(iter(elastic))
+
+
+def _workers(workers: int) -> "grain.MultiprocessingOptions | None":
+    if not workers:
+        return None
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which nobody parses here
+    return grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+
+
+def _flatten(batch: Any) -> Any:
+    """Join the slab axis and the cell axis of every array: (slabs, 32, ...) to (B, ...)."""
+    if isinstance(batch, dict):
+        return {name: _flatten(value) for name, value in batch.items()}
+    return batch.reshape(-1, *batch.shape[2:])

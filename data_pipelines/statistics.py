@@ -1,0 +1,254 @@
+"""What a model may know before it learns: computed from the training cells of one split, stored under its hash."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.progress import Progress, silent
+from data_pipelines.splits import Split
+from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
+from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary, GenePanel
+
+if TYPE_CHECKING:
+    from data_pipelines.store import CellStore
+
+# n cells of a block, G genes, V output tokens, S sources
+
+_ARRAYS = ("histogram", "mean", "dispersion")
+_NUMBERS = ("library_mean", "library_log_variance", "median_library", "n_cells")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Statistics of the training cells of one split of one store."""
+
+    store_hash: str
+    split_hash: str
+    panel: GenePanel
+    vocabulary: ConditionVocabulary
+    """Labels that have training cells, sorted."""
+    histogram: np.ndarray
+    """int64 (G, V): how often each gene has each token, over the cells that measured it."""
+    mean: np.ndarray
+    """float64 (G,): mu of the negative binomial at size factor 1, in counts."""
+    dispersion: np.ndarray
+    """float64 (G,): theta; var = mu + mu^2 / theta."""
+    library_mean: float
+    """Mean counts per cell."""
+    library_log_variance: float
+    """Variance of the log size factor."""
+    median_library: float
+    """Median counts per cell."""
+    n_cells: int
+    """Training cells."""
+    cells_per_condition: Mapping[tuple[str, ...], int]
+    """Training cells of each condition; labels in the order of the vocabulary's fields."""
+
+
+def load_statistics(store: "CellStore", split: Split, *, progress: Progress = silent) -> Statistics:
+    """The stored statistics of a split, computed now when there are none yet.
+
+    Raises:
+        InputError: the split is of another store, or what is stored belongs to another split.
+    """
+    _check_split(store, split)
+    folder = _folder(store, split)
+    if not folder.exists():
+        return compute_statistics(store, split, progress=progress)
+    try:
+        facts = json.loads((folder / "statistics.json").read_text())
+        with np.load(folder / "statistics.npz", allow_pickle=False) as arrays:
+            values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
+        vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
+        cells = {tuple(labels): n for labels, n in facts["cells_per_condition"]}
+        owner = (facts["store_hash"], facts["split_hash"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} cannot be read ({error}). Remove the folder; it is computed again.") from error
+    if owner != (store.hash, split.hash):
+        raise InputError(f"{folder} holds the statistics of split {owner[1]}, not {split.hash}. Remove the folder.")
+    return Statistics(
+        store_hash=store.hash,
+        split_hash=split.hash,
+        panel=store.panel,
+        vocabulary=vocabulary,
+        cells_per_condition=cells,
+        **values,
+    )
+
+
+def compute_statistics(store: "CellStore", split: Split, *, progress: Progress = silent) -> Statistics:
+    """Compute the statistics of a split's training cells in one streamed pass, and store them.
+
+    Raises:
+        InputError: the split is of another store.
+    """
+    _check_split(store, split)
+    sums = _Sums(store)
+    done = 0
+    for rows in _blocks(store, split.train):
+        sums.add(rows)
+        done += len(rows)
+        progress("statistics", done, len(split.train))
+    obs = store.obs.iloc[split.train]
+    statistics = Statistics(
+        store_hash=store.hash,
+        split_hash=split.hash,
+        panel=store.panel,
+        vocabulary=training_vocabulary(store, split),
+        n_cells=len(split.train),
+        cells_per_condition=_cells_per_condition(store.columns.fields, obs),
+        **sums.finish(),
+    )
+    _save(_folder(store, split), statistics)
+    return statistics
+
+
+def training_vocabulary(store: "CellStore", split: Split) -> ConditionVocabulary:
+    """The condition fields of the store with the labels that have training cells, sorted."""
+    columns, fields = store.columns, []
+    obs = store.obs.iloc[split.train]
+    for name in columns.context:
+        fields.append(ConditionField(name=name, labels=tuple(sorted(map(str, obs[name].unique())))))
+    if columns.perturbation is not None:
+        labels = set(map(str, obs[columns.perturbation].unique())) - set(columns.control)
+        fields.append(
+            ConditionField(
+                name=columns.perturbation,
+                kind="perturbation",
+                labels=tuple(sorted(labels)),
+                controls=tuple(dict.fromkeys(columns.control)),
+            )
+        )
+    return ConditionVocabulary(tuple(fields))
+
+
+class _Sums:
+    """Sums over training cells from which the moments follow, per source because sources measure other genes."""
+
+    def __init__(self, store: "CellStore") -> None:
+        S, G = store.measured.shape
+        self.store = store
+        self.cells = np.zeros(S)
+        self.histogram = np.zeros(G * VOCAB_SIZE, np.int64)
+        self.count, self.square, self.by_library = (np.zeros((S, G)) for _ in range(3))
+        self.library: list[np.ndarray] = []
+        self.source: list[np.ndarray] = []
+
+    def add(self, rows: np.ndarray) -> None:
+        counts, source = self.store.counts(rows), self.store.source[rows]
+        library = np.asarray(counts.sum(1), np.float64).ravel()
+        place = counts.indices.astype(np.int64) * VOCAB_SIZE + encode_counts(counts.data)
+        self.histogram += np.bincount(place, minlength=len(self.histogram))
+        for s in np.unique(source):
+            mine = counts[source == s].astype(np.float64)
+            self.cells[s] += mine.shape[0]
+            self.count[s] += np.asarray(mine.sum(0)).ravel()
+            self.by_library[s] += mine.T @ np.maximum(library[source == s], 1.0)
+            self.square[s] += np.asarray(mine.multiply(mine).sum(0)).ravel()
+        self.library.append(library)
+        self.source.append(source)
+
+    def finish(self) -> dict[str, Any]:
+        measured = self.store.measured
+        histogram = self.histogram.reshape(-1, VOCAB_SIZE)
+        cells = self.cells @ measured  # (G,) cells that measured the gene
+        histogram[:, 0] = cells.astype(np.int64) - histogram[:, 1:].sum(1)
+        library, source = np.concatenate(self.library), np.concatenate(self.source)
+        raw_mean = self.count.sum(0) / np.maximum(cells, 1)
+        # A cell's size factor compares its library with what its source's genes hold on average.
+        expected = np.maximum(measured @ raw_mean, 1e-9)  # (S,)
+        size = np.maximum(library, 1.0) / expected[source]
+        size_sum = np.bincount(source, size, len(expected)) @ measured
+        square_sum = np.bincount(source, size**2, len(expected)) @ measured
+        mean, phi = _negative_binomial(
+            count=self.count.sum(0),
+            square=self.square.sum(0),
+            by_size=(self.by_library / expected[:, None]).sum(0),
+            size_sum=size_sum,
+            square_sum=square_sum,
+            cells=np.maximum(cells, 1),
+        )
+        return {
+            "histogram": histogram,
+            "mean": mean,
+            "dispersion": 1 / phi,
+            "library_mean": float(library.mean()),
+            "library_log_variance": float(np.log(size).var()),
+            "median_library": float(np.median(library)),
+        }
+
+
+def _negative_binomial(
+    *,
+    count: np.ndarray,
+    square: np.ndarray,
+    by_size: np.ndarray,
+    size_sum: np.ndarray,
+    square_sum: np.ndarray,
+    cells: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Moment estimates (G,) of mean and overdispersion, both shrunk a little so that rare genes stay finite.
+
+    Args:
+        count, square, by_size: sums of X, X^2 and s X over the cells that measured each gene; s is the size factor.
+        size_sum, square_sum: sums of s and s^2 over the same cells.
+        cells: their number.
+    """
+    mean_size = np.maximum(size_sum / cells, 1e-9)
+    prior = count / cells + 1e-4
+    mean = (count + 0.3 * prior * mean_size) / (np.maximum(size_sum, 1e-9) + 0.3 * mean_size)
+    squared_error = square - 2 * mean * by_size + mean**2 * square_sum
+    phi = np.clip((squared_error - count + 0.15) / (mean**2 * square_sum + 3.0), 1e-3, 5.0)
+    return mean, phi
+
+
+def _cells_per_condition(fields: tuple[str, ...], obs: Any) -> dict[tuple[str, ...], int]:
+    if not fields:
+        return {(): len(obs)}
+    sizes = obs.groupby(list(fields), observed=True, sort=True).size()
+    return {(key if isinstance(key, tuple) else (key,)): int(n) for key, n in sizes.items()}
+
+
+def _blocks(store: "CellStore", rows: np.ndarray) -> list[np.ndarray]:
+    """Consecutive pieces of `rows` of a few million entries each."""
+    per_block = max(1, _BLOCK_ENTRIES // store.capacity)
+    return [rows[start : start + per_block] for start in range(0, len(rows), per_block)]
+
+
+_BLOCK_ENTRIES = 8_000_000
+
+
+def _check_split(store: "CellStore", split: Split) -> None:
+    if split.store_hash != store.hash:
+        raise InputError(f"split {split.name!r} is of store {split.store_hash}, not of {store.path} ({store.hash}).")
+
+
+def _folder(store: "CellStore", split: Split) -> pathlib.Path:
+    return store.path / "statistics" / split.hash
+
+
+def _save(folder: pathlib.Path, statistics: Statistics) -> None:
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    arrays = {name: getattr(statistics, name) for name in _ARRAYS}
+    np.savez_compressed(partial / "statistics.npz", **arrays)
+    facts = {name: getattr(statistics, name) for name in ("store_hash", "split_hash", *_NUMBERS)} | {
+        "panel_hash": statistics.panel.hash,
+        "vocabulary": statistics.vocabulary.to_json(),
+        "cells_per_condition": [[list(labels), n] for labels, n in statistics.cells_per_condition.items()],
+    }
+    (partial / "statistics.json").write_text(json.dumps(facts, sort_keys=True, indent=1))
+    try:
+        partial.rename(folder)
+    except OSError:
+        # Another process of the same run was faster, or they were there: the same training cells give the same bytes.
+        shutil.rmtree(partial)
+        if not folder.exists():
+            raise

@@ -1,0 +1,204 @@
+"""An open cell store: what it holds, and counts of any rows through TensorStore."""
+
+import functools
+import json
+import pathlib
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import scipy.sparse
+
+from data_pipelines.columns import Columns
+from data_pipelines.errors import InputError
+from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN
+from lingshu_jax.vocabulary import GenePanel
+
+if TYPE_CHECKING:
+    import pandas
+
+# N cells, G genes
+
+
+class CellStore:
+    """A complete cell store, read only. Cheap to open and to send to another process; counts stay on disk."""
+
+    def __init__(self, path: pathlib.Path, manifest: dict[str, Any]) -> None:
+        """Use `CellStore.open`."""
+        self.path = path
+        self.manifest = manifest
+        self.columns = Columns.from_json(manifest["columns"])
+        self.hash: str = manifest["hash"]
+        self.n_cells: int = manifest["totals"]["cells"]
+        self.n_genes: int = manifest["totals"]["genes"]
+        self.capacity: int = max(1, manifest["totals"]["capacity"])
+        """Most expressed genes of any cell."""
+
+    @classmethod
+    def open(cls, path: str | pathlib.Path) -> "CellStore":
+        """Open a store.
+
+        Raises:
+            InputError: there is no complete cell store at `path`, or it is of another format version.
+        """
+        path = pathlib.Path(path)
+        if not (path / "zarr.json").is_file():
+            what = "is not a cell store" if path.exists() else "does not exist"
+            raise InputError(f"{path} {what}. Make a store with: lingshu ingest FILE.h5ad --out {path}")
+        manifest = _read_manifest(path)
+        if manifest.get("format") != FORMAT:
+            raise InputError(
+                f"{path} is a cell store of format {manifest.get('format')}; this version reads {FORMAT}. Ingest again."
+            )
+        return cls(path, manifest)
+
+    def __repr__(self) -> str:
+        return f"CellStore({str(self.path)!r}, {self.n_cells} cells x {self.n_genes} genes, hash {self.hash})"
+
+    def __reduce__(self) -> Any:
+        return CellStore, (self.path, self.manifest)
+
+    @functools.cached_property
+    def obs(self) -> "pandas.DataFrame":
+        """One row per stored cell, in stored order."""
+        return _read(self.path, "obs")
+
+    @functools.cached_property
+    def var(self) -> "pandas.DataFrame":
+        """One row per gene of the panel."""
+        return _read(self.path, "var")
+
+    @functools.cached_property
+    def panel(self) -> GenePanel:
+        return GenePanel(tuple(str(gene) for gene in self.var.index))
+
+    @functools.cached_property
+    def measured(self) -> np.ndarray:
+        """bool (sources, G): which panel genes each source measured."""
+        return np.asarray(_read(self.path, "uns/cell_store/measured"), bool)
+
+    @functools.cached_property
+    def source(self) -> np.ndarray:
+        """int32 (N,): the source of each stored cell."""
+        return self.obs[SOURCE_COLUMN].to_numpy(np.int32)
+
+    @functools.cached_property
+    def stored_row(self) -> np.ndarray:
+        """int64 (N,): the stored row of each cell in input order (file by file, row by row)."""
+        return np.argsort(self.obs[INPUT_COLUMN].to_numpy())
+
+    @functools.cached_property
+    def planted_truth(self) -> dict[str, np.ndarray] | None:
+        """The truth of a simulated screen (see `simulate_screen`), or None."""
+        if not (self.path / "uns" / "planted_truth").is_dir():
+            return None
+        return _read(self.path, "uns/planted_truth")
+
+    @functools.cached_property
+    def _rows(self) -> "_Rows":
+        return _Rows(self.path)
+
+    def counts(self, rows: Any) -> scipy.sparse.csr_matrix:
+        """Counts of some cells.
+
+        Args:
+            rows: integers (n,), stored row numbers in any order, repeats allowed.
+
+        Returns:
+            int32 (n, G) in the order asked, columns sorted.
+
+        Raises:
+            IndexError: a row lies outside the store.
+        """
+        rows = np.asarray(rows, np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= self.n_cells):
+            raise IndexError(f"rows must lie in 0..{self.n_cells - 1}, got {rows.min()}..{rows.max()}.")
+        distinct, place = np.unique(rows, return_inverse=True)
+        counts, genes, indptr = self._rows.read(distinct)
+        cells = scipy.sparse.csr_matrix((counts.astype(np.int32), genes, indptr), shape=(len(distinct), self.n_genes))
+        cells.has_sorted_indices = True
+        return cells if np.array_equal(distinct, rows) else cells[place]
+
+    def padded(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Counts of some cells as (gene, count) pairs of fixed capacity.
+
+        Args:
+            rows: int64 (n,), stored row numbers, strictly increasing.
+
+        Returns:
+            int32 (n, capacity) panel positions, padded with G, and int32 (n, capacity) counts, padded with 0.
+        """
+        counts, genes, indptr = self._rows.read(rows)
+        filled = np.arange(self.capacity) < np.diff(indptr)[:, None]
+        padded_genes = np.full(filled.shape, self.n_genes, np.int32)
+        padded_counts = np.zeros(filled.shape, np.int32)
+        padded_genes[filled] = genes
+        padded_counts[filled] = counts
+        return padded_genes, padded_counts
+
+
+class _Rows:
+    """Reads rows of a store's CSR arrays in few, contiguous pieces."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        import tensorstore
+
+        context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+
+        def array(name: str) -> Any:
+            spec = {
+                "driver": "zarr3",
+                "kvstore": {"driver": "file", "path": str((path / "X" / name).resolve())},
+                "recheck_cached_data": False,
+                "recheck_cached_metadata": False,
+            }
+            return tensorstore.open(spec, open=True, read=True, context=context).result()
+
+        self._data, self._indices = array("data"), array("indices")
+        self._indptr: np.ndarray = array("indptr").read().result()
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Counts, panel positions and row pointers of strictly increasing rows."""
+        starts, ends = self._indptr[rows], self._indptr[rows + 1]
+        indptr = np.concatenate([[0], np.cumsum(ends - starts)])
+        if not indptr[-1]:
+            return np.zeros(0, self._data.dtype.numpy_dtype), np.zeros(0, np.int32), indptr
+        # Rows that are nearer to each other than a chunk are read as one piece: the chunk is decoded anyway.
+        first = np.flatnonzero(np.concatenate([[True], starts[1:] - ends[:-1] > _GAP]))
+        pieces = list(zip(first, np.append(first[1:], len(rows)), strict=True))
+        reads = [
+            (array[starts[low] : ends[high - 1]].read(), low, high)
+            for low, high in pieces
+            for array in (self._data, self._indices)
+        ]
+        parts = [_select(future.result(), starts[low:high], ends[low:high]) for future, low, high in reads]
+        return np.concatenate(parts[0::2]), np.concatenate(parts[1::2]), indptr
+
+
+_CACHE_BYTES = 256 * 2**20
+"""Decoded chunks that stay in memory: neighbouring slabs share chunks."""
+_GAP = 32_768
+
+
+def _select(piece: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The entries of the rows out of the piece that begins with the first row and ends with the last."""
+    lengths = ends - starts
+    if lengths.sum() == len(piece):
+        return piece
+    skipped = np.concatenate([[0], np.cumsum(starts[1:] - ends[:-1])])
+    return piece[np.arange(lengths.sum()) + np.repeat(skipped, lengths)]
+
+
+def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(cast(str, _read(path, "uns/cell_store/manifest")))
+    except Exception as error:
+        raise InputError(
+            f"{path} is a zarr folder but no complete cell store. Make one with: lingshu ingest FILE.h5ad --out STORE"
+        ) from error
+
+
+def _read(path: pathlib.Path, key: str) -> Any:
+    import zarr
+    from anndata.io import read_elem
+
+    return read_elem(zarr.open_group(path, mode="r", zarr_format=3)[key])

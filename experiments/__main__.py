@@ -1,0 +1,55 @@
+"""The `lingshu` command: `lingshu COMMAND ...`, also `python -m experiments COMMAND ...`.
+
+Exit status: 0 done; 2 bad usage or bad input, said in one line; 75 stopped early, saved, start me again; 1 a bug.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from data_pipelines.errors import InputError
+from lingshu_jax.vocabulary import UnknownLabel, nearest
+
+COMMANDS = {
+    "simulate": "write a simulated perturb-seq screen with planted truth",
+    "inspect": "say whether h5ad files can be trained on, and how",
+    "ingest": "turn h5ad files into a cell store",
+    "split": "choose training, validation and test cells of a store",
+    "train": "train an experiment on a store, or go on training it",
+    "sample": "draw cells from a run",
+    "evaluate": "compare a run's samples with held-out cells and baselines",
+    "report": "write a run's evaluations into one page",
+    "runs": "list runs",
+}
+BAD_INPUT = 2
+
+
+def usage() -> str:
+    """What `lingshu --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: lingshu COMMAND [OPTIONS]", "", *lines, "", "lingshu COMMAND --help tells its options."])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else BAD_INPUT
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            raise InputError(f"no command {name!r} (nearest: {nearest(name, COMMANDS)}). See: lingshu --help")
+        return importlib.import_module(f"experiments.commands.{name}").run(rest)
+    except (InputError, UnknownLabel) as error:
+        print(f"lingshu {name}: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

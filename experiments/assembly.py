@@ -1,0 +1,122 @@
+"""From an experiment and a store's statistics to a model, and from a checkpoint's description back to it."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from data_pipelines.errors import InputError
+from data_pipelines.statistics import Statistics
+from experiments.config_json import from_json, to_json
+from experiments.experiment import DataConfig, Experiment
+from lingshu_jax.model.compression import GeneLayout
+from lingshu_jax.model.denoiser import Denoiser, FixedArrays
+from lingshu_jax.model.statistics import GeneStatistics
+from lingshu_jax.training.state import ModelParts, model_parts
+from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel
+
+META_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelPlan:
+    """What a model is made of, before any array is."""
+
+    experiment: Experiment
+    panel: GenePanel
+    vocabulary: ConditionVocabulary
+    layout: GeneLayout
+    store_hash: str
+    split_hash: str
+    median_library: float
+    controls: tuple[tuple[str, ...], ...] = ()
+    """Contexts (labels in field order) that have training controls: only these can be guided against control."""
+
+    def build(self) -> Denoiser:
+        """A fresh model; call it under `jax.eval_shape` or `jax.jit`."""
+        rngs = nnx.Rngs(params=self.experiment.seed)
+        return Denoiser(self.experiment.model, self.layout, self.vocabulary, rngs=rngs)
+
+    def parts(self, mesh: Mesh, statistics: GeneStatistics | None = None) -> ModelParts:
+        """Structure and fixed arrays on a mesh; without statistics the arrays are zero, to be restored."""
+        return model_parts(self.build, FixedArrays(self.experiment.model, self.layout, statistics), mesh)
+
+    def to_json(self) -> dict[str, Any]:
+        """The self-contained description that goes into every checkpoint."""
+        return {
+            "format": META_FORMAT,
+            "experiment": to_json(self.experiment),
+            "panel": self.panel.to_json(),
+            "vocabulary": self.vocabulary.to_json(),
+            "layout": {"place": self.layout.place.tolist(), "genes_per_patch": self.layout.genes_per_patch},
+            "store_hash": self.store_hash,
+            "split_hash": self.split_hash,
+            "median_library": self.median_library,
+            "controls": [list(labels) for labels in self.controls],
+        }
+
+    @classmethod
+    def from_json(cls, meta: dict[str, Any]) -> "ModelPlan":
+        """Read the description of a checkpoint.
+
+        Raises:
+            InputError: it is of another version, or not a description.
+        """
+        if meta.get("format") != META_FORMAT:
+            raise InputError(f"the checkpoint is of format {meta.get('format')}, this version reads {META_FORMAT}.")
+        try:
+            layout = GeneLayout(np.array(meta["layout"]["place"], np.int32), meta["layout"]["genes_per_patch"])
+            return cls(
+                from_json(meta["experiment"]),
+                GenePanel.from_json(meta["panel"]),
+                ConditionVocabulary.from_json(meta["vocabulary"]),
+                layout,
+                meta["store_hash"],
+                meta["split_hash"],
+                meta["median_library"],
+                tuple(tuple(labels) for labels in meta["controls"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the checkpoint's description cannot be read: {error}.") from error
+
+
+def plan(experiment: Experiment, statistics: Statistics) -> ModelPlan:
+    """Decide everything about a new model but its arrays."""
+    vocabulary = select_fields(statistics.vocabulary, experiment.data)
+    largest_token = int(np.flatnonzero(statistics.histogram.sum(axis=0))[-1])
+    experiment = dataclasses.replace(experiment, model=experiment.model.with_tokens_in_use(largest_token))
+    layout = GeneLayout.random(len(statistics.panel), experiment.model.genes_per_patch, seed=experiment.seed)
+    return ModelPlan(
+        experiment,
+        statistics.panel,
+        vocabulary,
+        layout,
+        statistics.store_hash,
+        statistics.split_hash,
+        float(statistics.median_library),
+        contexts_with_controls(statistics),
+    )
+
+
+def select_fields(vocabulary: ConditionVocabulary, data: DataConfig) -> ConditionVocabulary:
+    """The condition fields that an experiment uses."""
+    wanted = {"category": data.context, "perturbation": data.perturbation}
+    return ConditionVocabulary(tuple(field for field in vocabulary.fields if wanted[field.kind]))
+
+
+def contexts_with_controls(statistics: Statistics) -> tuple[tuple[str, ...], ...]:
+    """Context labels, in field order, that training control cells have."""
+    field = statistics.vocabulary.perturbation
+    if field is None:
+        return ()
+    place = statistics.vocabulary.names.index(field.name)
+    found = {
+        labels[:place] + labels[place + 1 :]
+        for labels, cells in statistics.cells_per_condition.items()
+        if cells and field.is_control(labels[place])
+    }
+    return tuple(sorted(found))
+
+

@@ -1,0 +1,69 @@
+"""Command-line arguments into a command's dataclass (tyro), every mistake told in one line."""
+
+import contextlib
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from data_pipelines.errors import InputError
+
+_FRAME = " │|╭╮╰╯┌┐└┘"
+_CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.ConsolidateSubcommandArgs)
+
+
+def parse(kind: Any, arguments: Sequence[str], *, prog: str, description: str, default: Any = None) -> Any:
+    """Build `kind` from arguments, settings that are not given from `default`; `--help` prints and exits with 0.
+
+    Raises:
+        InputError: an argument is unknown, missing or has no valid value; names the nearest.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            given = {} if default is None else {"default": default}
+            return tyro.cli(kind, args=list(arguments), prog=prog, description=description, config=_CONFIG, **given)
+    except SystemExit as end:
+        if end.code == 0:
+            raise
+        raise InputError(f"{one_line(said.getvalue())} See: {prog} --help") from None
+
+
+def one_line(text: str) -> str:
+    """tyro's message without its frame: what is wrong, and the nearest options."""
+    lines = [line.strip(_FRAME) for line in text.splitlines()]
+    paragraphs = [" ".join(group) for rule, group in itertools.groupby(lines, key=_is_rule) if not rule]
+    paragraphs = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
+    # Where the frame is drawn in plain ASCII its title is a paragraph of its own; what is wrong has a colon.
+    body = [paragraph for paragraph in paragraphs if ":" in paragraph] or ["the arguments cannot be read"]
+    wrong = body[0].split(" Argument helptext:")[0].split(" For full helptext")[0]
+    near = next((section for section in body if section.startswith("Perhaps you meant")), "")
+    options = re.findall(r"(--[\w.-]+)", near)
+    nearest = f" (nearest: {', '.join(dict.fromkeys(options))})" if options else ""
+    return f"{wrong.rstrip('.')}{nearest}."
+
+
+def _is_rule(line: str) -> bool:
+    return line.startswith("─") or not line.strip("-")
+
+
+def take_prefixed(arguments: Sequence[str], prefix: str) -> tuple[dict[str, str], list[str]]:
+    """Split off `--PREFIX.NAME VALUE` pairs, whose names only the data know: ({name: value}, the other arguments)."""
+    taken: dict[str, str] = {}
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        if not argument.startswith(f"--{prefix}."):
+            rest.append(argument)
+            continue
+        name, equals, value = argument.removeprefix(f"--{prefix}.").partition("=")
+        if not equals:
+            if not queue:
+                raise InputError(f"{argument} needs a value.")
+            value = queue.pop(0)
+        taken[name] = value
+    return taken, rest

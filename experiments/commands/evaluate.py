@@ -1,0 +1,78 @@
+"""`lingshu evaluate RUN`: the run's samples against held-out cells and baselines, and its held-out bound."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+import tyro
+
+from data_pipelines.errors import InputError
+from experiments.command_line import parse
+from experiments.commands.next_command import print_next
+from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.progress import StageProgress
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Options of `lingshu evaluate`."""
+
+    run: tyro.conf.Positional[str]
+    """The run: a folder, an id or its beginning, a name, or `latest`."""
+    split: Literal["val", "test"] = "test"
+    """Part of the run's split whose cells count as held out."""
+    samples: pathlib.Path | None = None
+    """Generated cells; the newest that `lingshu sample RUN --split` wrote, where not given."""
+    runs: pathlib.Path = DEFAULT_RUNS
+    """Folder of run folders."""
+    store: pathlib.Path | None = None
+    """The run's store, where it has moved."""
+    draws: int = 16
+    """Noised copies of each held-out cell for the bound."""
+    bound_cells: int = 1000
+    """At most this many held-out cells are scored by the bound."""
+    seed: int = 0
+    """Seed of masks, halves and bootstraps."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Evaluate, save, and print the headline."""
+    options = parse(Evaluate, arguments, prog="lingshu evaluate", description="Compare a run with held-out cells.")
+
+    from experiments.runs import find_run
+
+    folder = find_run(options.run, options.runs)
+    samples = options.samples or newest_samples(folder.samples, options.split, folder.id)
+
+    from experiments.evaluation.job import evaluate_run
+
+    with StageProgress() as progress:
+        evaluation = evaluate_run(
+            folder,
+            samples,
+            part=options.split,
+            store_path=options.store,
+            draws=options.draws,
+            bound_cells=options.bound_cells,
+            seed=options.seed,
+            progress=progress,
+        )
+    out = folder.evaluations / samples.stem
+    evaluation.save(out)
+    print("\n".join(evaluation.headline()))
+    print(f"saved in {out}")
+    print_next(["report", folder.id, *runs_arguments(options.runs)])
+    return 0
+
+
+def newest_samples(folder: pathlib.Path, part: str, run_id: str) -> pathlib.Path:
+    """The newest file that `lingshu sample --split PART` wrote.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = sorted(folder.glob(f"{part}-*.h5ad"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise InputError(f"{folder} has no samples of the {part} part. Draw them: lingshu sample {run_id} --split {part}")
+    return files[-1]

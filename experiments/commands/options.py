@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from data_pipelines import Columns
+
+DEFAULT_RUNS = pathlib.Path("runs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColumnOptions:
+    """What the obs columns mean. Lists are separated by commas."""
+
+    context: str = ""
+    """Context columns: cell line, cell type, donor, ..."""
+    perturbation: str | None = None
+    """Perturbation column."""
+    control: str = ""
+    """Labels of the perturbation column that are controls."""
+    batch: str | None = None
+    """Batch, replicate or lane column."""
+
+    def given(self) -> bool:
+        """Was any of them set?"""
+        return self != ColumnOptions()
+
+    def columns(self) -> "Columns":
+        """The columns as the data pipelines take them."""
+        from data_pipelines import Columns
+
+        def parts(text: str) -> tuple[str, ...]:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+
+        return Columns(
+            context=parts(self.context),
+            perturbation=self.perturbation,
+            control=parts(self.control),
+            batch=self.batch,
+        )
+
+
+def runs_arguments(runs: pathlib.Path) -> list[str]:
+    """`--runs FOLDER` for the next command, where it is not the default."""
+    return [] if runs == DEFAULT_RUNS else ["--runs", str(runs)]

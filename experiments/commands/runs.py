@@ -1,0 +1,46 @@
+"""`lingshu runs`: every run with its progress and last held-out bound."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from experiments.command_line import parse
+from experiments.commands.options import DEFAULT_RUNS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Options of `lingshu runs`."""
+
+    runs: pathlib.Path = DEFAULT_RUNS
+    """Folder of run folders."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the table, the run last touched first."""
+    options = parse(Runs, arguments, prog="lingshu runs", description="List runs.")
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from experiments.runs import all_runs
+
+    table = Table("experiment", "run", "step", "val nats/cell", "evaluations", "store", "split", box=None)
+    for entry in all_runs(options.runs):
+        config, metrics = entry.config(), entry.read_metrics()
+        bounds = [line["val_nats"] for line in metrics if "val_nats" in line]
+        steps = config["experiment"]["training"]["steps"]
+        table.add_row(
+            entry.path.parent.name,
+            entry.id,
+            f"{max((line['step'] for line in metrics), default=0):,}/{steps:,}",
+            f"{bounds[-1]:,.1f}" if bounds else "",
+            str(len(list(entry.evaluations.glob("*/metrics.json")))),
+            config["store"],
+            config["split"],
+        )
+    if not table.row_count:
+        print(f"no runs in {options.runs}. Train one: lingshu train EXPERIMENT --store STORE")
+        return 0
+    Console(soft_wrap=True).print(table)
+    return 0

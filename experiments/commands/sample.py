@@ -1,0 +1,157 @@
+"""`lingshu sample RUN ...`: draw cells for a table of conditions, for a split's held-out conditions, or for one."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from data_pipelines.errors import InputError
+from experiments.command_line import parse, take_prefixed
+from experiments.commands.next_command import print_next
+from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.progress import StageProgress
+from lingshu_jax.diffusion import SamplerConfig
+
+if TYPE_CHECKING:
+    import pandas
+
+    from experiments.load import LoadedRun
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Options of `lingshu sample`. Ask for cells by --conditions, by --split, or by --condition.FIELD VALUE --n N."""
+
+    run: tyro.conf.Positional[str]
+    """The run: a folder, an id or its beginning, a name, or `latest`."""
+    conditions: pathlib.Path | None = None
+    """csv with a column per condition field, and n_cells."""
+    split: Literal["val", "test"] | None = None
+    """The conditions of this part of the run's split."""
+    n: str | None = None
+    """Cells per condition: a number, or `match` for as many as the split has (with --split)."""
+    out: pathlib.Path | None = None
+    """The h5ad file; in the run's samples folder where not given."""
+    runs: pathlib.Path = DEFAULT_RUNS
+    """Folder of run folders."""
+    store: pathlib.Path | None = None
+    """The store of --split; the run's own where not given."""
+    step: int | None = None
+    """Which checkpoint; the newest where not given."""
+    unseen: Literal["error", "null"] = "error"
+    """What to do with a perturbation without training cells."""
+    seed: int = 0
+    """Same seed, same cells."""
+    sampler: SamplerConfig
+    """How cells are drawn."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Draw the cells and write them."""
+    condition, rest = take_prefixed(arguments, "condition")
+    sampler = _default_sampler(rest)
+    options: Sample = parse(
+        Sample,
+        rest,
+        prog="lingshu sample",
+        description="Draw cells from a run.",
+        default=Sample(run=tyro.MISSING, sampler=sampler),
+    )
+    _check_request(options, condition)
+
+    from experiments.load import load_run
+    from experiments.sample import write_cells
+
+    loaded = load_run(options.run, runs=options.runs, step=options.step)
+    table = _conditions(options, condition, loaded)
+    out = options.out or loaded.folder.samples / f"{_name(options, loaded, table)}.h5ad"
+    if options.out is None and out.exists():
+        print(f"{out} holds these cells already")
+    else:
+        with StageProgress() as progress:
+            cells = loaded.sample(
+                table, sampler=options.sampler, seed=options.seed, unseen=options.unseen, progress=progress
+            )
+        write_cells(cells, out)
+        print(f"{out}: {cells.n_obs:,} cells x {cells.n_vars:,} genes, {len(table)} conditions")
+    if options.split:
+        print_next(["evaluate", loaded.folder.id, "--samples", out, *runs_arguments(options.runs)])
+    return 0
+
+
+def _default_sampler(arguments: Sequence[str]) -> SamplerConfig:
+    """The sampler of the run's experiment: what the options of the command line change."""
+    import argparse
+
+    from experiments.runs import find_run
+
+    early = argparse.ArgumentParser(add_help=False)
+    early.add_argument("run", nargs="?")
+    early.add_argument("--runs", type=pathlib.Path, default=DEFAULT_RUNS)
+    known, _ = early.parse_known_args(list(arguments))
+    if known.run is None or {"-h", "--help"} & set(arguments):
+        return SamplerConfig()
+    return find_run(known.run, known.runs).experiment().sampler
+
+
+def _check_request(options: Sample, condition: dict[str, str]) -> None:
+    asked = [options.conditions is not None, options.split is not None, bool(condition)]
+    if sum(asked) > 1:
+        raise InputError("ask by one of --conditions, --split and --condition.FIELD, not by several.")
+    if options.n is not None and options.n != "match" and not (options.n.isdigit() and int(options.n) > 0):
+        raise InputError(f"--n must be a number >= 1, or `match` with --split; got {options.n!r}.")
+    if options.conditions is not None and options.n is not None:
+        raise InputError("the table's n_cells column says how many cells to draw; leave --n out.")
+    if options.conditions is None and options.split is None and options.n in (None, "match"):
+        raise InputError("say how many cells: --n 100 (with --condition.FIELD VALUE), or --split test.")
+
+
+def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun") -> "pandas.DataFrame":
+    import pandas as pd
+
+    if options.conditions is not None:
+        if not options.conditions.is_file():
+            raise InputError(f"{options.conditions} does not exist. Pass a csv file with the columns of the conditions.")
+        return pd.read_csv(options.conditions, dtype=str, keep_default_na=False)
+    if options.split is not None:
+        return split_conditions(loaded, options.split, options.n, options.store)
+    return pd.DataFrame([{**condition, "n_cells": options.n}])
+
+
+def split_conditions(
+    loaded: "LoadedRun", part: str, n: str | None, store_path: pathlib.Path | None
+) -> "pandas.DataFrame":
+    """The conditions of a part of the run's split, without controls, and how many cells of each.
+
+    `n` None: as many as the split has, but 400 where perturbation effects are to be measured.
+    """
+    import pandas as pd
+
+    from experiments.run_data import run_data
+
+    store, split = run_data(loaded.folder, store_path)
+    vocabulary = loaded.plan.vocabulary
+    names = list(vocabulary.names)
+    rows = split.rows(part)
+    if not names:
+        return pd.DataFrame([{"n_cells": int(n) if n and n != "match" else len(rows)}])
+    cells = store.obs[names].iloc[rows].astype(str)
+    if vocabulary.perturbation is not None:
+        cells = cells[~cells[vocabulary.perturbation.name].map(vocabulary.perturbation.is_control)]
+        n = n or "400"
+    table = cells.groupby(names, observed=True).size().rename("n_cells").reset_index()
+    if not len(table):
+        raise InputError(f"the split has no {part} cells to draw conditions from.")
+    return table if n in (None, "match") else table.assign(n_cells=int(n))
+
+
+def _name(options: Sample, loaded: "LoadedRun", table: "pandas.DataFrame") -> str:
+    """A name that changes with everything that the cells depend on."""
+    from experiments.config_json import to_json
+    from lingshu_jax.vocabulary import content_hash
+
+    request = [loaded.step, to_json(options.sampler), options.seed, options.unseen, json.loads(table.to_json())]
+    return f"{options.split or 'cells'}-{loaded.step}-{content_hash(request, digits=6)}"

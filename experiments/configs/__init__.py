@@ -1,0 +1,38 @@
+"""The named experiments, one file each; its docstring gives the command, the cost and the expected result."""
+
+import importlib
+
+from data_pipelines.errors import InputError
+from experiments.configs.sizes import DataShape, Size
+from experiments.experiment import Experiment
+from lingshu_jax.vocabulary import nearest
+
+EXPERIMENTS = {
+    "demo": "demo",
+    "cells": "cells",
+    "perturb": "perturb",
+    "pbmc-sorted": "pbmc_sorted",
+    "paper-s8": "paper_s8",
+    "paper-s32": "paper_s32",
+}
+
+
+def load_experiment(name: str, *, size: Size | None = None, shape: DataShape | None = None) -> Experiment:
+    """The experiment of this name.
+
+    Args:
+        name: one of `EXPERIMENTS`.
+        size: model size, for experiments on one's own data; None chooses by device and data.
+        shape: how large the data are; None takes the paper's panel.
+
+    Raises:
+        InputError: there is no such experiment, or it has one size only.
+    """
+    if name not in EXPERIMENTS:
+        raise InputError(f"no experiment {name!r} (nearest: {nearest(name, EXPERIMENTS)}).")
+    module = importlib.import_module(f"experiments.configs.{EXPERIMENTS[name]}")
+    if hasattr(module, "sized"):
+        return module.sized(size, shape or DataShape())
+    if size is not None:
+        raise InputError(f"experiment {name!r} has one size; leave --size out, or train 'cells' or 'perturb'.")
+    return module.experiment()

@@ -1,0 +1,69 @@
+"""Model sizes for anyone's own data: tiny for a laptop, small for one accelerator, base as in the paper."""
+
+import dataclasses
+import pathlib
+from typing import Literal, get_args
+
+from experiments.experiment import Experiment
+from lingshu_jax.model import DenoiserConfig, DepthNB, LowRankFactors
+from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
+
+Size = Literal["tiny", "small", "base"]
+SIZES: tuple[Size, ...] = get_args(Size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataShape:
+    """How large a store is."""
+
+    cells: int = 1_000_000
+    genes: int = 18_080
+
+
+def choose_size(shape: DataShape) -> Size:
+    """tiny without an accelerator; with one, base from 100,000 cells up, else small."""
+    if not accelerator_visible():
+        return "tiny"
+    return "base" if shape.cells >= 100_000 else "small"
+
+
+def accelerator_visible() -> bool:
+    """Does this machine show a GPU or TPU device file? (Asked without importing jax.)"""
+    return any(pathlib.Path("/dev").glob(pattern) for pattern in ("nvidia[0-9]*", "accel[0-9]*"))
+
+
+def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experiment:
+    """An experiment on one's own data at a size, with everything else at its default."""
+    size = size or choose_size(shape)
+    slots = 32 if shape.genes > 4096 else 8
+    common = {
+        "genes_per_patch": slots,
+        "start": DepthNB(),
+        "factors": LowRankFactors(rank=32),
+        "zero_origin": True,
+        "input_scale": 2.0,
+    }
+    sizes = {
+        "tiny": DenoiserConfig(width=64, blocks=2, heads=1, ffn_width=256, dtype="float32", remat=False, **common),
+        "small": DenoiserConfig(width=256, blocks=6, heads=4, ffn_width=1024, **common),
+        "base": DenoiserConfig(width=640, blocks=13, heads=10, ffn_width=2560, **common),
+    }
+    learning_rate, warmup, steps, batch = {
+        "tiny": (3e-3, 50, 1_000, 64),
+        "small": (1e-3, 500, 20_000, 128),
+        "base": (3e-4, 1_000, 100_000, 256),
+    }[size]
+    every = max(steps // 10, 1)
+    return Experiment(
+        name=name,
+        model=sizes[size],
+        optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=warmup),
+        training=TrainingConfig(
+            steps=steps,
+            batch_size=batch,
+            ema_decay=0.98 if size == "tiny" else 0.999,
+            log_every=max(every // 5, 1),
+            evaluate_every=every,
+            save_every=every,
+        ),
+    )

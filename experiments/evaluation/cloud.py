@@ -1,0 +1,70 @@
+"""Cells as clouds of points: joint principal components, and the energy distance per perturbation on them."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+
+from experiments.evaluation.cells import Sparse
+from experiments.evaluation.extras import extra
+from experiments.evaluation.held_out import Condition, HeldOut
+from experiments.evaluation.labels import CONTROL
+from experiments.evaluation.training_effects import TrainingEffects
+from lingshu_jax.evaluation import energy_distance
+
+if TYPE_CHECKING:
+    from experiments.evaluation.effects import Generated
+
+COMPONENTS = 50
+ENERGY_CELLS = 200
+"""At most this many cells a side enter the energy distance of a condition."""
+
+
+def joint_components(parts: list[Sparse], *, components: int = COMPONENTS, seed: int = 0) -> list[np.ndarray]:
+    """Centred principal components fitted on all parts together.
+
+    Args:
+        parts: (n_i, G) log expression each.
+        components: wanted; no more than the cells and genes allow.
+        seed: of the solver's start.
+
+    Returns:
+        (n_i, components) coordinates of each part.
+    """
+    joint = scipy.sparse.vstack(parts, format="csr")
+    pca = extra("sklearn.decomposition").PCA(
+        min(components, min(joint.shape) - 1), svd_solver="arpack", random_state=seed
+    )
+    return np.split(pca.fit_transform(joint), np.cumsum([part.shape[0] for part in parts])[:-1])
+
+
+def energy_distances(
+    held_out: HeldOut,
+    generated: "Generated",
+    training: TrainingEffects,
+    condition: Condition,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Energy distance of one condition's real cells to generated ones, to resampled controls, and to each other.
+
+    All on joint principal components, at equal numbers of cells: half of the real cells against the other half, as
+    many generated ones, as many training controls.
+    """
+    real = held_out.cells[condition]
+    order = rng.permutation(len(real))
+    n = min(len(real) // 2, generated.n(condition), ENERGY_CELLS)
+    if n < 5:
+        return {}
+    drawn = rng.permutation(generated.n(condition))[:n]
+    target = held_out.target_sum
+    parts = {
+        "reference": real.take(order[:n]).log_expression(target),
+        "real vs real": real.take(order[n : 2 * n]).log_expression(target),
+        "model": generated.take(condition).take(drawn).log_expression(target),
+    }
+    controls = training.controls.get(condition[0])
+    if controls is not None and training.pseudobulk(condition[0], CONTROL) is not None:
+        parts["no_change"] = controls[rng.integers(controls.shape[0], size=n)]
+    points = dict(zip(parts, joint_components(list(parts.values()), components=20), strict=True))
+    reference = points.pop("reference")
+    return {name: energy_distance(cloud, reference) for name, cloud in points.items()}

@@ -1,0 +1,277 @@
+"""One evaluation: generated cells and held-out bounds against the held-out cells of one part of a split."""
+
+import dataclasses
+import importlib.metadata
+import json
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.progress import Progress, silent
+from experiments.evaluation.cells import Cells, generated_cells, stored_cells
+from experiments.evaluation.composition import compare_composition
+from experiments.evaluation.definitions import DEFINITIONS, notes_on
+from experiments.evaluation.effects import Generated, evaluate_effects
+from experiments.evaluation.embedding import joint_umap
+from experiments.evaluation.labels import Labels, labels_of, matched
+from experiments.evaluation.likelihood import TrainingSide, baseline_nats
+from experiments.evaluation.pairing import paired_difference
+from experiments.evaluation.planted import planted_recovery
+from experiments.evaluation.populations import MODEL, MOST_CELLS, REAL, baseline_samples, cell_table, distribution_table
+from experiments.evaluation.results import BoundRow, Estimate, Evaluation
+from experiments.evaluation.training_effects import TrainingEffects
+
+_VERSIONED = ("lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """Everything that is compared, read once."""
+
+    store: Any
+    split: Any
+    statistics: Any
+    part: str
+    seed: int
+    training: TrainingSide
+    real: Cells
+    """Held-out cells with the composition of `model`."""
+    real_labels: Labels
+    model: Cells
+    model_labels: Labels | None
+    generated: Cells
+    """All generated cells."""
+    generated_labels: Labels | None
+
+
+def evaluate(
+    *,
+    store: Any,
+    split: Any,
+    statistics: Any,
+    generated: Any,
+    bounds: dict[str, np.ndarray] | None = None,
+    part: str = "test",
+    seed: int = 0,
+    embedding: bool = True,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Compare generated cells, and held-out bounds, with the held-out cells of a split.
+
+    Args:
+        store: the cell store.
+        split: a split of it.
+        statistics: of that split's training cells.
+        generated: AnnData of integer counts; var = the panel in order, obs = the condition fields as text.
+        bounds: `rows` (n,) stored rows of held-out cells, `nats` (n,) upper bounds on -log p, `standard_errors` (n,).
+        part: the part of the split whose cells count as held out.
+        seed: of everything random here.
+        embedding: whether to lay out the UMAP picture (the slowest part on small data).
+        progress: called as progress(stage, done, total).
+
+    Returns:
+        The evaluation, arrays of its pictures included.
+
+    Raises:
+        InputError: genes or conditions do not fit the store, `part` has no cells, or the `eval` extra is missing.
+    """
+    sides = _read(store, split, statistics, generated, part, seed)
+    result = Evaluation(
+        store_hash=store.hash,
+        split_name=split.name,
+        split_kind=_kind_name(split),
+        split_hash=split.hash,
+        part=part,
+        seed=seed,
+        n_genes=store.n_genes,
+        n_real=len(np.asarray(getattr(split, part))),
+        n_generated=generated.n_obs,
+        provenance=_provenance(generated),
+        versions=_versions(),
+    )
+    result = _with_bounds(result, sides, bounds, progress)
+    result = _with_populations(result, sides, progress)
+    if embedding and len(sides.model) >= 10:
+        result = _with_embedding(result, sides, progress)
+    result = _with_effects(result, sides, progress)
+    notes, definitions = notes_on(result, store), DEFINITIONS
+    return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
+
+
+def _read(store: Any, split: Any, statistics: Any, generated: Any, part: str, seed: int) -> _Sides:
+    if part not in ("train", "val", "test") or not len(getattr(split, part)):
+        raise InputError(f"split {split.name!r} has no cells in part {part!r}. Evaluate on 'test' or 'val'.")
+    if statistics.split_hash != split.hash:
+        raise InputError(
+            f"the statistics are of split {statistics.split_hash}, not of {split.hash}. Compute them again."
+        )
+    cells = generated_cells(generated, store.panel.genes)
+    if not len(cells):
+        raise InputError("there are no generated cells to evaluate. Sample some first.")
+    rng = np.random.default_rng(seed)
+    rows = np.asarray(getattr(split, part))
+    labels = labels_of(store.obs.iloc[rows], store.columns)
+    assert labels is not None  # a store holds its own columns
+    generated_labels = labels_of(generated.obs, store.columns)
+    mine, theirs = matched(labels, generated_labels, len(cells), MOST_CELLS, rng)
+    if not len(mine):
+        raise InputError(
+            f"no generated cell has a condition that occurs among the {part} cells of split {split.name!r}. "
+            f"Sample the conditions of that part: lingshu sample RUN --split {part}"
+        )
+    return _Sides(
+        store=store,
+        split=split,
+        statistics=statistics,
+        part=part,
+        seed=seed,
+        training=TrainingSide.read(store, split, statistics, seed),
+        real=_stored(store, rows[mine], statistics),
+        real_labels=labels.take(mine),
+        model=cells.take(theirs),
+        model_labels=None if generated_labels is None else generated_labels.take(theirs),
+        generated=cells,
+        generated_labels=generated_labels,
+    )
+
+
+def _stored(store: Any, rows: np.ndarray, statistics: Any) -> Cells:
+    """Read in sorted order, as stores like it, and give back in the order asked."""
+    order = np.argsort(rows, kind="stable")
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return stored_cells(store, rows[order], statistics.mean).take(back)
+
+
+def _with_bounds(
+    result: Evaluation, sides: _Sides, bounds: dict[str, np.ndarray] | None, progress: Progress
+) -> Evaluation:
+    store = sides.store
+    held_out = np.asarray(getattr(sides.split, sides.part))
+    rows = held_out[:MOST_CELLS] if bounds is None else np.asarray(bounds["rows"])
+    labels = labels_of(store.obs.iloc[rows], store.columns)
+    assert labels is not None
+    nats = baseline_nats(
+        sides.training, _stored(store, rows, sides.statistics), labels, seed=sides.seed, progress=progress
+    )
+    table = [BoundRow(name=name, nats=_mean(values), nats_per_gene=values.mean() / store.n_genes, difference=None)
+             for name, values in nats.items()]  # fmt: skip
+    arrays = {"bound_rows": rows} | {f"nats {name}": values for name, values in nats.items()}
+    if bounds is not None:
+        mine, errors = np.asarray(bounds["nats"], np.float64), np.asarray(bounds["standard_errors"], np.float64)
+        model = BoundRow(name=MODEL, nats=_mean(mine), nats_per_gene=mine.mean() / store.n_genes)
+        table = [dataclasses.replace(row, difference=paired_difference(mine, nats[row.name], errors)) for row in table]
+        table.insert(0, model)
+        arrays |= {"nats model": mine, "standard_errors model": errors}
+    return dataclasses.replace(result, bound=tuple(table), arrays=result.arrays | arrays)
+
+
+def _with_populations(result: Evaluation, sides: _Sides, progress: Progress) -> Evaluation:
+    rng = np.random.default_rng(sides.seed + 1)
+    samples = baseline_samples(sides.training, sides.real_labels, rng)
+    others = {MODEL: sides.model} | samples
+    carried = None if sides.model_labels is None else sides.model_labels.context
+    labelled: dict[str, tuple[Cells, np.ndarray | None]] = {name: (cells, None) for name, cells in samples.items()}
+    composition = compare_composition(
+        sides.training,
+        {REAL: (sides.real, sides.real_labels.context), MODEL: (sides.model, carried)} | labelled,
+        column=" x ".join(sides.store.columns.context),
+        seed=sides.seed,
+    )
+    arrays: dict[str, np.ndarray] = {}
+    methods = {REAL: sides.real} | others
+    for i, cells in enumerate(methods.values()):
+        arrays |= {f"library_{i}": cells.libraries, f"zero_fraction_{i}": cells.zero_fractions}
+    target = float(sides.statistics.median_library)
+    for name, cells in methods.items():
+        if name in (REAL, MODEL):
+            arrays[f"gene_mean_{name}"] = _mean_counts(cells, target)
+    return dataclasses.replace(
+        result,
+        distribution=distribution_table(sides.real, others, rng=rng, seed=sides.seed, progress=progress),
+        cells=cell_table(sides.real, others, rng),
+        composition=composition,
+        pictures=dataclasses.replace(result.pictures, cell_methods=tuple(methods)),
+        arrays=result.arrays | arrays,
+    )
+
+
+def _with_embedding(result: Evaluation, sides: _Sides, progress: Progress) -> Evaluation:
+    progress("joint UMAP", 0, 1)
+    real, model = joint_umap(sides.real, sides.model, seed=sides.seed)
+    columns = sides.store.columns
+    real_names, column = sides.real_labels.context, " x ".join(columns.context)
+    model_names = None if sides.model_labels is None else sides.model_labels.context
+    if not columns.context and columns.perturbation:
+        real_names, column = sides.real_labels.perturbation, columns.perturbation
+        model_names = None if sides.model_labels is None else sides.model_labels.perturbation
+    names = tuple(sorted(set(real_names.tolist()) | set(() if model_names is None else model_names.tolist())))
+    codes = {name: i for i, name in enumerate(names)}
+
+    def coded(labels: np.ndarray | None, n: int) -> np.ndarray:
+        return np.full(n, -1) if labels is None else np.array([codes[label] for label in labels[:n].tolist()])
+
+    progress("joint UMAP", 1, 1)
+    arrays = {
+        "umap_real": real,
+        "umap_model": model,
+        "umap_code_real": coded(real_names, len(real)),
+        "umap_code_model": coded(model_names, len(model)),
+    }
+    pictures = dataclasses.replace(result.pictures, umap_column=column, umap_labels=names)
+    return dataclasses.replace(result, pictures=pictures, arrays=result.arrays | arrays)
+
+
+def _with_effects(result: Evaluation, sides: _Sides, progress: Progress) -> Evaluation:
+    if sides.store.columns.perturbation is None or sides.generated_labels is None:
+        return result
+    store, split, statistics, part, seed = sides.store, sides.split, sides.statistics, sides.part, sides.seed
+    training = TrainingEffects.read(store, split, statistics, seed=seed, progress=progress)
+    generated = Generated.of(sides.generated, sides.generated_labels, training.target_sum)
+    table, arrays, names = evaluate_effects(
+        store, split, statistics, training, generated, part=part, seed=seed, progress=progress
+    )
+    planted = ()
+    if store.planted_truth is not None:
+        planted = planted_recovery(store, split, statistics, training, generated, part=part, seed=seed)
+    return dataclasses.replace(
+        result,
+        effects=table,
+        planted=planted,
+        pictures=dataclasses.replace(result.pictures, delta_conditions=names),
+        arrays=result.arrays | arrays,
+    )
+
+
+def _mean(nats: np.ndarray) -> Estimate:
+    reach = 1.96 * nats.std(ddof=1) / np.sqrt(len(nats)) if len(nats) > 1 else 0.0
+    return Estimate(
+        value=float(nats.mean()), low=float(nats.mean() - reach), high=float(nats.mean() + reach), n=len(nats)
+    )
+
+
+def _mean_counts(cells: Cells, target: float) -> np.ndarray:
+    """(G,) mean counts of cells scaled to `target` counts each."""
+    scaled = cells.log_expression(target)
+    scaled.data = np.expm1(scaled.data)
+    return (np.asarray(scaled.sum(0)).ravel() / np.maximum(cells.times_measured, 1)).astype(np.float32)
+
+
+def _kind_name(split: Any) -> str:
+    return split.kind if isinstance(split.kind, str) else type(split.kind).__name__
+
+
+def _provenance(generated: Any) -> dict[str, Any]:
+    value = generated.uns.get("lingshu", {})
+    return json.loads(value) if isinstance(value, str) else dict(value)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _VERSIONED:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,190 @@
+"""The report of a run: one self-contained HTML page, pictures and styles inside it."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.errors import InputError
+from experiments.evaluation import figures
+from experiments.evaluation.extras import extra
+from experiments.evaluation.results import Estimate, Evaluation
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+# key in the results -> column title, digits, True when lower is better
+DISTRIBUTION_COLUMNS = {
+    "pearson_means": ("Pearson of means", 4, False),
+    "spearman_means": ("Spearman of means", 4, False),
+    "mmd": ("MMD²", 4, True),
+    "w1_sinkhorn": ("W1 (Sinkhorn)", 2, True),
+    "ilisi": ("iLISI", 3, False),
+    "correlation_error": ("gene-gene error", 3, True),
+}
+CELL_COLUMNS = {
+    "library_median": ("library median", 0, None),
+    "library_log_sd": ("sd of log library", 3, None),
+    "library_iqr": ("library IQR", 0, None),
+    "library_ks": ("library KS", 3, True),
+    "zero_median": ("zero fraction, median", 3, None),
+    "zero_sd": ("zero fraction, sd", 4, None),
+    "zero_ks": ("zero fraction KS", 3, True),
+}
+EFFECT_COLUMNS = {
+    "pearson_delta": ("Pearson-delta", 3, False),
+    "pearson_residual": ("less mean effect", 3, False),
+    "pds": ("PDS", 3, False),
+    "mae": ("MAE", 4, True),
+    "energy_distance": ("energy distance", 3, True),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """One evaluation and its pictures."""
+
+    name: str
+    evaluation: Evaluation
+    umaps: list[figures.Picture]
+    legend: list[tuple[str, str]]
+    """(label, colour) of the UMAPs."""
+    populations: list[figures.Picture]
+    effects: list[figures.Picture]
+    deltas: list[figures.Picture]
+    headline: list[dict[str, Any]]
+
+
+def write_report(run_folder: Path | str, evaluation_folders: Sequence[Path | str], out: Path | str) -> Path:
+    """Write the report of a run and its evaluations.
+
+    Args:
+        run_folder: holds config.json, environment.json and metrics.jsonl; each may be missing.
+        evaluation_folders: as `Evaluation.save` wrote them, the most important first; may be empty.
+        out: the HTML file; replaced in one step.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: the run folder or an evaluation is missing, or the `eval` extra is not installed.
+    """
+    run_folder, out = Path(run_folder), Path(out)
+    if not run_folder.is_dir():
+        raise InputError(f"no run folder {run_folder}. `lingshu runs` lists the runs there are.")
+    evaluations = [(Path(folder).name, Evaluation.load(folder)) for folder in evaluation_folders]
+    jinja2 = extra("jinja2")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"number": _number, "estimate": _estimate, "pretty": _pretty}
+    history = _history(run_folder / "metrics.jsonl")
+    first = evaluations[0][1] if evaluations else None
+    n_genes = first.n_genes if first else int(_last(history, "n_genes") or 1)
+    page = environment.from_string(TEMPLATE.read_text()).render(
+        run=run_folder.name,
+        experiment=run_folder.parent.name,
+        config=_json(run_folder / "config.json"),
+        environment=_json(run_folder / "environment.json"),
+        steps=_last(history, "step"),
+        seconds=_last(history, "seconds"),
+        training=figures.training_picture(history, n_genes, first),
+        sections=[_section(name, evaluation) for name, evaluation in evaluations],
+        distribution_columns=DISTRIBUTION_COLUMNS,
+        cell_columns=CELL_COLUMNS,
+        effect_columns=EFFECT_COLUMNS,
+    )
+    return _write(out, page)
+
+
+def _section(name: str, evaluation: Evaluation) -> Section:
+    labels = evaluation.pictures.umap_labels
+    coloured = 1 < len(labels) <= len(figures.LABEL_COLOURS)
+    populations = [
+        figures.gene_mean_picture(evaluation),
+        *figures.histogram_pictures(evaluation),
+        figures.composition_picture(evaluation),
+    ]
+    table = evaluation.effects
+    return Section(
+        name=name,
+        evaluation=evaluation,
+        umaps=figures.umap_pictures(evaluation),
+        legend=list(zip(labels, figures.LABEL_COLOURS, strict=False)) if coloured else [],
+        populations=[picture for picture in populations if picture is not None],
+        effects=figures.effect_pictures(table.rows, table.ceiling) if table else [],
+        deltas=figures.delta_pictures(evaluation),
+        headline=_headline(evaluation),
+    )
+
+
+def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One row per method, the main number of every table; the model first, real vs real last."""
+    rows: dict[str, dict[str, Any]] = {}
+
+    def row(name: str) -> dict[str, Any]:
+        return rows.setdefault(name, {"name": name})
+
+    for bound in evaluation.bound:
+        row(bound.name).update(nats=bound.nats.value, difference=bound.difference)
+    for effect in evaluation.effects.rows if evaluation.effects else ():
+        row(effect.name).update(pearson_delta=effect.metrics.get("pearson_delta"), pds=effect.metrics.get("pds"))
+    for planted in evaluation.planted:
+        row(planted.name)["planted"] = planted.share
+    if evaluation.effects:  # a wide table hides its last columns; populations have tables of their own
+        return _ordered(rows)
+    for metric in evaluation.distribution:
+        row(metric.name).update(mmd=metric.values["mmd"], ilisi=metric.values["ilisi"])
+    for metric in evaluation.cells:
+        if metric.name != "real":
+            row(metric.name)["library_ks"] = metric.values["library_ks"]
+    return _ordered(rows)
+
+
+def _ordered(rows: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    order = {"model": -2, "model (generated controls)": -1, "real vs real": 1}
+    return sorted(rows.values(), key=lambda entry: order.get(entry["name"], 0))
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def _estimate(estimate: Estimate | None, digits: int = 3) -> str:
+    return _number(None if estimate is None else estimate.value, digits)
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}). The run folder is damaged.") from None
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; a last line cut short by a killed run is left out."""
+    lines = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def _last(history: list[dict[str, Any]], key: str) -> Any:
+    return next((line[key] for line in reversed(history) if line.get(key) is not None), None)
+
+
+def _write(out: Path, page: str) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return out

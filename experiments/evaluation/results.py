@@ -1,0 +1,244 @@
+"""What an evaluation found: a tree of plain values, saved as JSON, and the arrays its pictures are drawn from."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+
+FORMAT = 1
+METRICS_FILE = "metrics.json"
+FIGURES_FILE = "figures.npz"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval, where one can be given."""
+
+    value: float | None = None
+    """None: not applicable."""
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    """What it averages over: cells, perturbations or conditions."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundRow:
+    """One likelihood on the held-out cells."""
+
+    name: str
+    nats: Estimate
+    """Nats per cell."""
+    nats_per_gene: float
+    difference: Estimate | None = None
+    """Model minus this baseline, paired on the same cells; below 0 the model wins. None for the model itself."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """One method in a table of plain numbers."""
+
+    name: str
+    n: int
+    """Cells of this method that were used."""
+    values: dict[str, float | None] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EffectRow:
+    """One method's scores on perturbation effects: per context, then averaged over contexts."""
+
+    name: str
+    metrics: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    minus_mean_effect: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    """Paired differences from `mean_effect` on the same conditions (bootstrap over perturbations)."""
+    minus_transfer: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    """Paired differences from `perturbation_transfer` on the same conditions."""
+    pds_p: float | None = None
+    """Share of label permutations whose mean PDS is at least this one's."""
+    above_ceiling: bool = False
+    """Pearson-delta above the limit of a noise-free prediction: look for a leak."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConditionRow:
+    """One held-out condition."""
+
+    context: str
+    perturbation: str
+    n_real: int
+    n_generated: int
+    n_training: int
+    """Training cells of the same condition; 0 for a held-out combination."""
+    scored: bool
+    reason: str = ""
+    """Why it is not scored."""
+    metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+    """Method -> metric -> value."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EffectTable:
+    """Perturbation effects: methods, conditions, and what they were measured against."""
+
+    rows: tuple[EffectRow, ...]
+    conditions: tuple[ConditionRow, ...]
+    candidates: dict[str, int]
+    """Context -> number of perturbations that PDS ranks among."""
+    controls: dict[str, tuple[int, int]]
+    """Context -> held-out control cells behind predictions and behind the truth (disjoint)."""
+    ceiling: float | None
+    """Limit of a noise-free prediction's Pearson-delta, sqrt(2r / (1 + r)) with r the split-half correlation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlantedRow:
+    """Share of the strong planted effects whose sign a method gets right."""
+
+    name: str
+    share: Estimate
+    effects: int
+    """Strong planted effects looked at."""
+    unpredicted: int
+    """Those for which the method predicts no change or cannot predict; they count as wrong."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Composition:
+    """Shares of a label among real and generated cells, labels given by one classifier to both."""
+
+    column: str
+    labels: tuple[str, ...]
+    shares: dict[str, tuple[float, ...]]
+    """Method -> share per label."""
+    accuracy: dict[str, float | None]
+    """Method -> share of cells that the classifier gives the label they carry; None where cells carry none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureLabels:
+    """Names behind the coded arrays of the pictures."""
+
+    umap_column: str = ""
+    umap_labels: tuple[str, ...] = ()
+    delta_conditions: tuple[str, ...] = ()
+    cell_methods: tuple[str, ...] = ()
+    """Methods with `library_<i>` and `zero_fraction_<i>` arrays."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything one evaluation found, bound to the data it came from."""
+
+    store_hash: str
+    split_name: str
+    split_kind: str
+    split_hash: str
+    part: str
+    seed: int
+    n_genes: int
+    n_real: int
+    n_generated: int
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Of the generated cells, as the sampler wrote it."""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    bound: tuple[BoundRow, ...] = ()
+    """The model first, then the baselines."""
+    distribution: tuple[MetricRow, ...] = ()
+    cells: tuple[MetricRow, ...] = ()
+    composition: Composition | None = None
+    effects: EffectTable | None = None
+    planted: tuple[PlantedRow, ...] = ()
+    pictures: PictureLabels = PictureLabels()
+    notes: tuple[str, ...] = ()
+    """What a reader must know to read the numbers."""
+    definitions: dict[str, str] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    """What the pictures are drawn from; saved beside the numbers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays; NaN and infinities become null."""
+        tree = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
+        return _plain(tree)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write figures.npz and then metrics.json, each in one step, so a half-written evaluation never loads."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **self.arrays)  # type: ignore[arg-type]
+        figures = buffer.getvalue()
+        tree = {"format": FORMAT, "figures_digest": _digest(figures), **self.to_json()}
+        _write(folder / FIGURES_FILE, figures)
+        return _write(folder / METRICS_FILE, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Evaluation":
+        """Read a saved evaluation.
+
+        Raises:
+            InputError: none is there, it is of another format, or its two files do not belong together.
+        """
+        folder = Path(folder)
+        path = folder / METRICS_FILE
+        if not path.is_file():
+            raise InputError(f"no evaluation in {folder}: {METRICS_FILE} is missing. Run `lingshu evaluate` first.")
+        tree = json.loads(path.read_text())
+        if tree.pop("format", None) != FORMAT:
+            raise InputError(f"{path} was written by another version. Run `lingshu evaluate` again.")
+        figures = (folder / FIGURES_FILE).read_bytes() if (folder / FIGURES_FILE).is_file() else b""
+        if _digest(figures) != tree.pop("figures_digest"):
+            raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate` again.")
+        with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
+            return dataclasses.replace(_typed(cls, tree), arrays=dict(arrays))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> Path:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """The inverse of `_plain`, led by the type hints."""
+    origin = get_origin(kind)
+    if value is None or kind is Any:
+        return value
+    if origin in (Union, UnionType):
+        return _typed(next(option for option in get_args(kind) if option is not type(None)), value)
+    if origin is dict:
+        return {key: _typed(get_args(kind)[1], entry) for key, entry in value.items()}
+    if origin is tuple:
+        return tuple(_typed(get_args(kind)[0], entry) for entry in value)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: _typed(hints[name], entry) for name, entry in value.items() if name in hints})  # type: ignore
+    return value

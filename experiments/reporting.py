@@ -1,0 +1,93 @@
+"""Training metrics: one line of metrics.jsonl per interval, a bar on a terminal, plain lines elsewhere."""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments.progress import duration
+from experiments.runs import RunFolder
+
+
+class TrainingReporter:
+    """Writes and shows the metrics of a run; a resumed run's later lines are replaced, not repeated."""
+
+    def __init__(self, run: RunFolder, steps: int, genes: int):
+        """`genes` turns nats per gene into nats per cell."""
+        self._run, self._steps, self._genes = run, steps, genes
+        self._seconds_before = 0.0
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "TrainingReporter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, step: int) -> None:
+        """Training starts, or goes on, at this step."""
+        kept = [entry for entry in self._run.read_metrics() if entry["step"] <= step]
+        self._seconds_before = max((entry.get("seconds", 0.0) for entry in kept), default=0.0)
+        # At its own step a resumed run evaluates again; the line that is there already would stand twice.
+        kept = [entry for entry in kept if entry["step"] < step or "val_nats" not in entry]
+        partial = self._run.metrics.with_name(f".{self._run.metrics.name}.{os.getpid()}")
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        partial.replace(self._run.metrics)
+        self._begin, self._first_step = time.monotonic(), step
+        where = f"resumes at step {step:,}" if step else "starts"
+        print(f"run {self._run.path} {where}, {self._steps:,} steps in all", flush=True)
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task("train", total=self._steps, completed=step, note="")
+            self._bar.start()
+
+    def advance(self, step: int) -> None:
+        """A step is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record metrics, and show what is worth reading of them."""
+        if not metrics:
+            return
+        elapsed = time.monotonic() - self._begin
+        entry: dict[str, Any] = {"step": step, "seconds": round(self._seconds_before + elapsed, 3), **metrics}
+        if "loss" in metrics:
+            entry["train_nats"] = metrics["loss"] * self._genes
+        with self._run.metrics.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        line = self._line(step, entry, elapsed)
+        if self._bar is None:
+            print(line, flush=True)
+        elif "val_nats" in entry:
+            self._bar.console.print(line)
+        else:
+            self._bar.update(self._task, note=f"{entry['train_nats']:,.1f} nats/cell")
+
+    def _line(self, step: int, entry: dict[str, Any], elapsed: float) -> str:
+        place = f"step {step:,}/{self._steps:,}"
+        if "val_nats" in entry:
+            return f"{place}  held-out bound {entry['val_nats']:,.1f} nats/cell ({entry['val_cells']:,.0f} val cells)"
+        left = (self._steps - step) * elapsed / max(step - self._first_step, 1)
+        return (
+            f"{place}  loss {entry['train_nats']:,.1f} nats/cell  {entry['cells_per_second']:,.0f} cells/s  "
+            f"data wait {entry['data_wait']:.0%}  {duration(left)} left"
+        )
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

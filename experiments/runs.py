@@ -1,0 +1,133 @@
+"""Run folders: RUNS/<experiment>/<run-id>/ and the references that name them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from data_pipelines.errors import InputError
+from experiments.config_json import from_json, to_json
+from experiments.experiment import Experiment
+from lingshu_jax.vocabulary import content_hash, nearest
+
+CONFIG = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """One run on disk: config, environment, metrics, checkpoints, samples, evaluations, report."""
+
+    path: pathlib.Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> pathlib.Path:
+        return self.path / "samples"
+
+    @property
+    def evaluations(self) -> pathlib.Path:
+        return self.path / "evaluations"
+
+    @property
+    def metrics(self) -> pathlib.Path:
+        return self.path / "metrics.jsonl"
+
+    def config(self) -> dict[str, Any]:
+        """What the run was started with: experiment, store, split and their hashes."""
+        try:
+            return json.loads((self.path / CONFIG).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} is no run folder: {CONFIG} is missing or unreadable ({error}).") from error
+
+    def experiment(self) -> Experiment:
+        """The run's experiment."""
+        try:
+            return from_json(self.config()["experiment"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path / CONFIG}: {error}") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Every line of metrics.jsonl; a last line that a kill cut short is left out."""
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        entries = []
+        for line in lines:
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return entries
+
+
+def run_id(experiment: Experiment, store_hash: str, split_hash: str) -> str:
+    """10 hex digits that any process derives from experiment, store, split and seed, without talking to another.
+
+    The mesh and the loader's workers are left out: they change where a run computes, not what.
+    """
+    config = to_json(experiment)
+    config.pop("mesh")
+    config["data"].pop("workers")
+    return content_hash([config, store_hash, split_hash], digits=10)
+
+
+def create(path: pathlib.Path, config: dict[str, Any], environment: dict[str, Any]) -> RunFolder:
+    """Make the folder of a run, or open it where it is there already."""
+    run = RunFolder(path)
+    if not (path / CONFIG).exists():
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "environment.json", environment)
+        write_json(path / CONFIG, config)
+    return run
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write a JSON file in one step: whole, or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)
+
+
+def all_runs(root: pathlib.Path) -> list[RunFolder]:
+    """Every run under a root, the one last touched first."""
+    return sorted(_folders(root), key=lambda run: _touched(run.path), reverse=True)
+
+
+def find_run(reference: str, root: pathlib.Path) -> RunFolder:
+    """The run that a reference names: a folder, an id or the beginning of one, a --run name, or `latest`.
+
+    Raises:
+        InputError: nothing or more than one run fits; names the nearest.
+    """
+    if (pathlib.Path(reference) / CONFIG).is_file():
+        return RunFolder(pathlib.Path(reference))
+    runs = all_runs(root)
+    if not runs:
+        raise InputError(f"there are no runs in {root}. Train one first: lingshu train EXPERIMENT --store STORE")
+    if reference == "latest":
+        return runs[0]
+    exact = [run for run in runs if reference in (run.id, f"{run.path.parent.name}/{run.id}")]
+    fitting = exact or [run for run in runs if run.id.startswith(reference)]
+    if len(fitting) > 1:
+        names = ", ".join(f"{run.path.parent.name}/{run.id}" for run in fitting[:4])
+        raise InputError(f"{reference!r} fits {len(fitting)} runs ({names}). Write more of the one you mean.")
+    if not fitting:
+        names = nearest(reference, [run.id for run in runs])
+        raise InputError(f"no run {reference!r} in {root} (nearest: {names}). List them with: lingshu runs")
+    return fitting[0]
+
+
+def _folders(root: pathlib.Path) -> Iterator[RunFolder]:
+    for config in root.glob(f"*/*/{CONFIG}"):
+        yield RunFolder(config.parent)
+
+
+def _touched(path: pathlib.Path) -> float:
+    return max(entry.stat().st_mtime for entry in (path, path / CONFIG, *path.glob("metrics.jsonl")))

@@ -1,0 +1,229 @@
+"""The training job: store, split and experiment in; a run folder with checkpoints out; resumes by itself."""
+
+import dataclasses
+import functools
+import pathlib
+import signal
+import uuid
+from typing import Any
+
+import jax
+import numpy as np
+
+from data_pipelines import CellStore, Split, condition_rows, load_statistics, make_loader
+from data_pipelines.errors import InputError
+from experiments import runs
+from experiments.assembly import ModelPlan, plan
+from experiments.config_json import to_json
+from experiments.environment import describe, enable_compilation_cache
+from experiments.experiment import Experiment
+from experiments.progress import StageProgress
+from experiments.reporting import TrainingReporter
+from lingshu_jax.evaluation.bound import bound_of_cells
+from lingshu_jax.parallel.mesh import check_batch, make_mesh, replicated, to_global
+from lingshu_jax.tokens import ABSENT, encode_counts
+from lingshu_jax.training.checkpoint import Checkpoints, abstract_like
+from lingshu_jax.training.loop import Fit, Outcome, run
+from lingshu_jax.training.optimizer import make_optimizer
+from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
+from lingshu_jax.training.step import make_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """One call of `lingshu train`."""
+
+    experiment: Experiment
+    store: CellStore
+    split: Split
+    root: pathlib.Path
+    """RUNS: where run folders live."""
+    name: str | None = None
+    """Run name instead of the derived id."""
+    new: bool = False
+    """Start another run beside an existing one of the same settings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """How the job ended."""
+
+    run: runs.RunFolder
+    step: int
+    outcome: Outcome
+    was_finished: bool = False
+    """The run was complete before this call."""
+
+
+def train(job: TrainJob) -> TrainResult:
+    """Train, or go on training, until the last step or a request to stop.
+
+    Raises:
+        InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
+    """
+    enable_compilation_cache(str(job.root / ".compilation-cache"))
+    folder = _open_run(job)
+    checkpoints = Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)
+    try:
+        latest = checkpoints.latest_step()
+        if latest == job.experiment.training.steps:
+            return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
+        return _train(job, folder, checkpoints)
+    finally:
+        checkpoints.close()
+
+
+def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints) -> TrainResult:
+    experiment, config = job.experiment, job.experiment.training
+    with StageProgress() as progress:
+        statistics = load_statistics(job.store, job.split, progress=progress)
+    model_plan = plan(experiment, statistics)
+    mesh = make_mesh(experiment.mesh)
+    check_batch(config.batch_size, mesh)
+    parts = model_plan.parts(mesh, statistics)
+    tx = make_optimizer(experiment.optimizer, config.steps)
+    abstract = abstract_state(model_plan.build, tx, mesh)
+    with (
+        make_loader(
+            job.store,
+            job.split.train,
+            model_plan.vocabulary,
+            batch_size=config.batch_size,
+            seed=experiment.seed,
+            workers=experiment.data.workers,
+        ) as loader,
+        TrainingReporter(folder, config.steps, job.store.n_genes) as reporter,
+        StopRequest() as stop,
+    ):
+        if checkpoints.latest_step() is None:
+            state = init_state(model_plan.build, tx, mesh)
+            reporter.begin(0)
+        else:
+            restored = checkpoints.restore(abstract, abstract_like(parts.fixed))
+            state, parts = restored.state, ModelParts(parts.graph, restored.fixed)
+            loader.set_state(restored.loader)
+            reporter.begin(int(state.step))
+        step = make_step(
+            parts,
+            tx,
+            jax.device_put(job.store.measured, replicated(mesh)),
+            seed=experiment.seed,
+            ema_decay=config.ema_decay,
+            condition_dropout=config.condition_dropout,
+            mesh=mesh,
+            state_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
+        )
+        fit = Fit(
+            config=config,
+            step=step,
+            batches=loader,
+            to_device=functools.partial(_to_device, mesh=mesh),
+            evaluate=_validation(job, model_plan, parts),
+            checkpoints=checkpoints,
+            fixed=parts.fixed,
+            meta=model_plan.to_json(),
+            reporter=reporter,
+            should_stop=stop.requested,
+        )
+        state, outcome = run(fit, state)
+    return TrainResult(folder, int(state.step), outcome)
+
+
+def _open_run(job: TrainJob) -> runs.RunFolder:
+    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash)
+    name = job.name or identity
+    if job.new:
+        name = f"{name}-{uuid.uuid4().hex[:4]}"
+    config = {
+        "experiment": to_json(job.experiment),
+        "identity": identity,
+        "store": str(job.store.path),
+        "store_hash": job.store.hash,
+        "split": job.split.name,
+        "split_hash": job.split.hash,
+    }
+    folder = runs.create(job.root / job.experiment.name / name, config, describe())
+    there = folder.config()
+    if there["identity"] != identity:
+        differing = ", ".join(_differences(there, config)) or "settings"
+        raise InputError(
+            f"run {name!r} was started with other settings ({differing}). Use the same ones, or another --run name."
+        )
+    return folder
+
+
+def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ, with both values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [key for key in sorted(before.keys() | after.keys()) if key not in ("identity", "mesh", "workers")]
+        found = [_differences(before.get(key), after.get(key), f"{prefix}.{key}") for key in keys]
+        return [line for lines in found for line in lines]
+    if before == after:
+        return []
+    return [f"{prefix.removeprefix('.').removeprefix('experiment.')}: {before} -> {after}"]
+
+
+def _to_device(batch: dict[str, Any], *, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    used = {name: batch[name] for name in ("genes", "counts", "source", "position", "conditions")}
+    return to_global(used, mesh)
+
+
+def _validation(job: TrainJob, model_plan: ModelPlan, parts: ModelParts) -> Any:
+    """Held-out bound of the averaged weights on a fixed sample of validation cells; nothing where there are none."""
+    config, rows = job.experiment.training, known_rows(job.store, job.split.val, model_plan)
+    if not len(rows):
+        return lambda state: {}
+    chosen = np.sort(np.random.default_rng(job.experiment.seed).permutation(rows)[: config.evaluate_cells])
+    conditions = condition_rows(job.store, chosen, model_plan.vocabulary)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        nats, _ = bound_of_cells(
+            parts.merge(state.ema),
+            functools.partial(tokens_of, job.store),
+            chosen,
+            conditions,
+            seed=job.experiment.seed,
+            draws=config.evaluate_draws,
+            cells_per_device=min(64, -(-len(chosen) // jax.device_count())),
+        )
+        return {"val_nats": float(nats.mean()), "val_cells": float(len(chosen))}
+
+    return evaluate
+
+
+def known_rows(store: CellStore, rows: np.ndarray, model_plan: ModelPlan) -> np.ndarray:
+    """Those of the rows whose every label is in the model's vocabulary."""
+    known = np.ones(len(rows), bool)
+    for field in model_plan.vocabulary.fields:
+        labels = store.obs[field.name].iloc[rows].astype(str)
+        known &= labels.isin({*field.labels, *field.controls}).to_numpy()
+    return rows[known]
+
+
+def tokens_of(store: CellStore, rows: np.ndarray) -> np.ndarray:
+    """Tokens (n, G) of stored cells in panel order, uint16; genes that a cell's source did not measure are ABSENT."""
+    tokens = encode_counts(store.counts(rows).toarray())
+    tokens[~store.measured[store.source[rows]]] = ABSENT
+    return tokens
+
+
+class StopRequest:
+    """Turns SIGTERM and SIGINT into a request to save and stop; a second one ends the process at once."""
+
+    def __enter__(self) -> "StopRequest":
+        self._asked = False
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def requested(self) -> bool:
+        return self._asked
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self._asked = True
+        signal.signal(number, self._before[number])
+
+

@@ -1,0 +1,34 @@
+"""Masked discrete diffusion: corruption, objective, likelihood bound, guidance and sampling."""
+
+from typing import Any
+
+from lingshu_jax.diffusion.guidance import ControlGuidance, NoGuidance
+from lingshu_jax.diffusion.schedule import CosineSchedule, GeometricSchedule, SamplerConfig
+
+_LAZY = {
+    "corrupt": "corruption",
+    "masked_loss": "objective",
+    "log_likelihood_bound": "likelihood",
+    "sample": "sampler",
+}
+
+__all__ = [
+    "ControlGuidance",
+    "CosineSchedule",
+    "GeometricSchedule",
+    "NoGuidance",
+    "SamplerConfig",
+    "corrupt",
+    "log_likelihood_bound",
+    "masked_loss",
+    "sample",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs jax when it is first asked for."""
+    import importlib
+
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

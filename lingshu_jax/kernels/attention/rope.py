@@ -1,0 +1,16 @@
+"""Rotary position embedding (paper section 4): patches are rotated by their place, condition tokens are not."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+ROPE_BASE = 10_000.0
+
+
+def rotate(x: Float[Array, "B N H K"], positions: Int[Array, "N"] | Int[Array, "B N"]) -> Float[Array, "B N H K"]:
+    """Rotate the two halves of each head by position-dependent angles; a negative position leaves its row as it is."""
+    half = x.shape[-1] // 2
+    frequency = ROPE_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = jnp.maximum(positions, 0).astype(jnp.float32)[..., None] * frequency  # (N, K/2) or (B, N, K/2)
+    cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]  # a head axis of 1
+    first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)

@@ -1,0 +1,78 @@
+"""Token-table input: the exact product of token embedding and W_down, one table row per (slot, token)."""
+
+# B cells, P patches, S genes per patch, C places, D width, T table rows (input tokens, and one for padding slots)
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from lingshu_jax.tokens import ABSENT, INPUT_VOCAB_SIZE, MASK, OVERFLOW
+
+PADDING = INPUT_VOCAB_SIZE
+"""Token of a slot that holds no gene; its table row is zero."""
+
+
+def token_table(
+    embedding: Float[Array, "E D"],
+    w_down: Float[Array, "S D D"],
+    *,
+    zero_origin: bool,
+    scale: float,
+    dtype: jnp.dtype,
+) -> Float[Array, "S T D"]:
+    """`T[s] = scale * E @ W_down[s]`, with a zero row for padding slots appended.
+
+    With `zero_origin` the zero-count token's row is subtracted from every row, so that an unexpressed gene adds exactly
+    nothing. ABSENT is always relative to it: it adds (E[ABSENT] - E[0]) @ W_down[s]. Built in fp32, cast once.
+    """
+    origin = embedding[:1]
+    rows = jnp.arange(INPUT_VOCAB_SIZE)[:, None]
+    shifted = embedding - origin if zero_origin else jnp.where(rows == ABSENT, embedding - origin, embedding)
+    table = jnp.einsum("td,sde->ste", shifted, w_down, preferred_element_type=jnp.float32) * scale
+    return jnp.pad(table, ((0, 0), (0, 1), (0, 0))).astype(dtype)
+
+
+def patch_inputs(
+    tokens: Int[Array, "B P S"], table: Float[Array, "S T D"], expressed: Int[Array, "B C"] | None = None
+) -> Float[Array, "B P D"]:
+    """Sum each patch's rows of the token table, accumulated in fp32.
+
+    Args:
+        tokens: input tokens and PADDING.
+        table: see `token_table`.
+        expressed: where it is known which places `patch * S + slot` can hold a count token above 0, those places; one
+            outside the layout stands for nothing. Most genes are not expressed, so the gather, and above all the
+            scatter of its gradient, get shorter by their share.
+    """
+    if expressed is None:
+        return _gather_all(tokens, table).astype(table.dtype)
+    inputs = _gather_expressed(tokens, table, expressed) + _sum_of_common(tokens, table)
+    return inputs.astype(table.dtype)
+
+
+def _gather_all(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
+    def add_slot(total: Array, slot: tuple[Array, Array]) -> tuple[Array, None]:
+        rows, slot_tokens = slot
+        return total + rows[slot_tokens].astype(jnp.float32), None
+
+    zero = jnp.zeros((*tokens.shape[:2], table.shape[-1]), jnp.float32)
+    return jax.lax.scan(add_slot, zero, (table, jnp.moveaxis(tokens, 2, 0)))[0]
+
+
+def _gather_expressed(
+    tokens: Int[Array, "B P S"], table: Float[Array, "S T D"], expressed: Int[Array, "B C"]
+) -> Float[Array, "B P D"]:
+    cells, patches, slots = tokens.shape
+    cell = jnp.arange(cells)[:, None]
+    visible = tokens.reshape(cells, -1).at[cell, expressed].get(mode="fill", fill_value=PADDING)
+    visible = jnp.where((visible > 0) & (visible <= OVERFLOW), visible, PADDING)
+    rows = table.reshape(-1, table.shape[-1])[expressed % slots * table.shape[1] + visible]  # (B, C, D)
+    zero = jnp.zeros((cells, patches, table.shape[-1]), jnp.float32)
+    return zero.at[cell, expressed // slots].add(rows.astype(jnp.float32), mode="drop")
+
+
+def _sum_of_common(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
+    """The tokens that most genes have, as products of indicators with their rows."""
+    common = jnp.array([0, MASK, ABSENT])
+    indicators = (tokens[:, :, None, :] == common[:, None]).astype(table.dtype)  # (B, P, 3, S)
+    return jnp.einsum("bpcs,scd->bpd", indicators, table[:, common], preferred_element_type=jnp.float32)

@@ -1,0 +1,127 @@
+"""Where the logits start: nothing, each gene's log-frequencies, or its negative binomial at the cell's depth.
+
+Each start says what the visible genes tell of a cell's depth, which fixed base its logits have, and how a change of a
+gene's log-rate tilts them. Training adds to that what genes say about each other.
+"""
+
+# B cells, P patches, S genes per patch, V output tokens
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from lingshu_jax.kernels.gene_head import token_counts
+from lingshu_jax.model.compression import GeneLayout
+from lingshu_jax.model.config import DepthNB, LogFrequency, NoBias
+from lingshu_jax.model.negative_binomial import log_token_mass
+from lingshu_jax.model.parameters import Fixed
+from lingshu_jax.model.statistics import GeneStatistics
+from lingshu_jax.tokens import OVERFLOW, VOCAB_SIZE
+
+MEAN_FLOOR = 1e-8
+
+
+class NoStart(nnx.Module):
+    """Logits start at zero; depth is not known."""
+
+    def base(self) -> Float[Array, "S P V"] | None:
+        """The fixed part of the logits."""
+        return None
+
+    def depth(self, tokens: Int[Array, "B P S"]) -> Float[Array, "B"] | None:
+        """The cell's depth given its visible genes, 1 = the average cell; None where the start has no notion of it."""
+        return None
+
+    def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"] | None:
+        """The shift per count of the logits when genes' log-rates move by `log_rate`."""
+        return None
+
+
+class FrequencyStart(NoStart):
+    """Logits start at the smoothed log-frequencies of each gene."""
+
+    def __init__(self, layout: GeneLayout, statistics: GeneStatistics | None):
+        """Zeros where `statistics` is None: a shape to restore into."""
+        self.table = Fixed(_table(layout, None if statistics is None else log_frequencies(statistics.histogram)))
+
+    def base(self) -> Float[Array, "S P V"]:
+        return self.table[...]
+
+
+class DepthStart(NoStart):
+    """Logits start at each gene's negative binomial, scaled by the posterior mean of the cell's depth."""
+
+    def __init__(self, layout: GeneLayout, statistics: GeneStatistics | None):
+        """Zeros where `statistics` is None: a shape to restore into."""
+        shape = layout.gene_at.shape
+        self.table = Fixed(_table(layout, None))
+        self.mean, self.dispersion = Fixed(np.zeros(shape, np.float32)), Fixed(np.ones(shape, np.float32))
+        self.prior_shape = Fixed(np.ones((), np.float32))
+        if statistics is not None:
+            mean = np.maximum(statistics.mean, MEAN_FLOOR)
+            self.table = Fixed(_table(layout, log_token_mass(mean, statistics.dispersion)))
+            self.mean = Fixed(layout.spread(mean.astype(np.float32), padding=0.0))
+            self.dispersion = Fixed(layout.spread(statistics.dispersion.astype(np.float32), padding=1.0))
+            # The gamma prior of mean 1 whose variance is that of a log-normal with the observed log-variance.
+            variance = max(float(np.expm1(statistics.library_log_variance)), 1e-6)
+            self.prior_shape = Fixed(np.float32(1.0 / variance))
+
+    def base(self) -> Float[Array, "S P V"]:
+        return self.table[...]
+
+    def depth(self, tokens: Int[Array, "B P S"]) -> Float[Array, "B"]:
+        """Posterior mean under a gamma prior; genes weigh by inverse variance. 1 when everything is masked."""
+        mean, prior = self.mean[...], self.prior_shape[...]
+        weight = 1.0 / (1.0 + mean / self.dispersion[...])
+        visible = tokens <= OVERFLOW
+        observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
+        expected = jnp.where(visible, mean * weight, 0.0).sum((1, 2))
+        return (prior + observed) / (prior + expected)
+
+    def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"]:
+        """log r + log((theta + mu) / (theta + r mu)): the same negative binomial with mean r mu, up to its normaliser."""
+        mean, dispersion = self.mean[...], self.dispersion[...]
+        return log_rate + jnp.log((dispersion + mean) / (dispersion + jnp.exp(log_rate) * mean))
+
+
+def visible_counts(tokens: Int[Array, "..."]) -> Float[Array, "..."]:
+    """The representative count of each output token, 0 for every other token."""
+    return jnp.asarray(np.append(token_counts(), 0.0).astype(np.float32))[jnp.minimum(tokens, VOCAB_SIZE)]
+
+
+def log_frequencies(histogram: np.ndarray) -> np.ndarray:
+    """Smoothed log-frequencies (G, V): P = (H + pool / 2) / (n + 1/2), pool = normalised (total histogram + 1)."""
+    pool = histogram.sum(axis=0) + 1.0
+    pool /= pool.sum()
+    return np.log(histogram + 0.5 * pool) - np.log(histogram.sum(axis=1, keepdims=True) + 0.5)
+
+
+@functools.singledispatch
+def build_start(config: Any, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+    """The start module of a start setting; arrays are zeros where `statistics` is None."""
+    raise TypeError(f"no start for {type(config).__name__}.")
+
+
+@build_start.register
+def _(config: NoBias, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+    return NoStart()
+
+
+@build_start.register
+def _(config: LogFrequency, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+    return FrequencyStart(layout, statistics)
+
+
+@build_start.register
+def _(config: DepthNB, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+    return DepthStart(layout, statistics)
+
+
+def _table(layout: GeneLayout, log_mass: np.ndarray | None) -> np.ndarray:
+    if log_mass is None:
+        log_mass = np.zeros((layout.genes, VOCAB_SIZE))
+    return np.ascontiguousarray(np.moveaxis(layout.spread(log_mass.astype(np.float32), padding=0.0), 1, 0))

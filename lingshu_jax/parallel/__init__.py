@@ -1,0 +1,1 @@
+"""Devices: the mesh, which logical axis lies on which mesh axis, and batches spread over it."""

@@ -1,0 +1,68 @@
+"""The device mesh (data, fsdp, tensor) and how batches lie on it."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lingshu_jax.parallel.config import MeshConfig
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh of a setting over all devices.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices; says which sizes would.
+    """
+    devices = list(jax.devices()) if devices is None else devices
+    fixed = config.fsdp * config.tensor
+    data = len(devices) // fixed if config.data is None else config.data
+    sizes = (data, config.fsdp, config.tensor)
+    if math.prod(sizes) != len(devices):
+        raise ValueError(
+            f"mesh (data, fsdp, tensor) = {sizes} needs {math.prod(sizes)} devices, there are {len(devices)}. "
+            f"Leave mesh.data out, and make mesh.fsdp * mesh.tensor a divisor of {len(devices)}."
+        )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows of a batch over the data and fsdp axes."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def check_batch(batch_size: int, mesh: Mesh) -> None:
+    """Refuse a global batch that does not divide over the mesh, naming the nearest that does."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % shards:
+        unit = math.lcm(shards, 32)
+        nearest = sorted({max(unit, batch_size // unit * unit), (batch_size // unit + 1) * unit})
+        raise ValueError(
+            f"batch_size {batch_size} does not divide over data * fsdp = {shards} shards; "
+            f"nearest: {', '.join(map(str, nearest))}."
+        )
+
+
+def to_global(batch: Any, mesh: Mesh) -> Any:
+    """This process's rows of every array of a batch, as global arrays."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+
+
+def mesh_of(arrays: Any) -> Mesh | None:
+    """The mesh that a tree of arrays lies on; None for arrays without one."""
+    for leaf in jax.tree.leaves(arrays):
+        if isinstance(getattr(leaf, "sharding", None), NamedSharding):
+            return leaf.sharding.mesh
+    return None

@@ -1,0 +1,72 @@
+"""Training settings, importable without jax."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with global-norm clipping, warm-up and cosine decay (paper section 5)."""
+
+    learning_rate: float = 3e-4
+    """Peak learning rate."""
+    warmup_steps: int = 1000
+    """Steps of linear warm-up from 0."""
+    final_share: float = 0.1
+    """Learning rate at the last step, as a share of the peak."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices; norms and vectors have none."""
+    b1: float = 0.9
+    """Decay of the first moment."""
+    b2: float = 0.99
+    """Decay of the second moment."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradients."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise ValueError("optimizer.learning_rate and optimizer.clip_norm must be > 0.")
+        if self.warmup_steps < 0:
+            raise ValueError(f"optimizer.warmup_steps must be >= 0, got {self.warmup_steps}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, on what batches, and what is kept."""
+
+    steps: int = 100_000
+    """Optimizer steps of the whole run."""
+    batch_size: int = 256
+    """Cells per step over all devices and hosts; a multiple of 32, the loader's slab."""
+    ema_decay: float = 0.999
+    """Largest decay of the weights' moving average; at step n it is min(this, (1 + n) / (10 + n))."""
+    condition_dropout: float = 0.1
+    """Share of cells whose perturbation is replaced by the null condition. 0: the model knows no null."""
+    log_every: int = 50
+    """Steps between two lines of metrics."""
+    evaluate_every: int = 1000
+    """Steps between two held-out bounds of the EMA weights; one more comes at the end."""
+    evaluate_cells: int = 256
+    """Held-out cells of each such bound."""
+    evaluate_draws: int = 4
+    """Noised copies of each of them."""
+    save_every: int = 1000
+    """Steps between two checkpoints; one more is saved at the end."""
+    keep: int = 3
+    """Checkpoints kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "evaluate_every", "evaluate_cells", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be >= 1, got {getattr(self, name)}.")
+        if self.evaluate_draws < 1:
+            raise ValueError(f"training.evaluate_draws must be >= 1, got {self.evaluate_draws}.")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}.")
+        if not 0.0 <= self.condition_dropout < 1.0:
+            raise ValueError(f"training.condition_dropout must be in [0, 1), got {self.condition_dropout}.")
+        if self.batch_size % 32:
+            below = max(32, self.batch_size // 32 * 32)
+            raise ValueError(
+                f"training.batch_size must be a multiple of 32 (the loader reads slabs of 32 cells); "
+                f"nearest: {below}, {below + 32}."
+            )

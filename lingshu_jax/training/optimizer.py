@@ -1,0 +1,39 @@
+"""AdamW, global-norm clipping, warm-up then cosine (paper section 5)."""
+
+from typing import Any
+
+import jax
+import optax
+
+from lingshu_jax.training.config import OptimizerConfig
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimizer of a run of `steps` steps."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            learning_rate(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_is_matrix
+        ),
+    )
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up from 0, then cosine to `final_share` of the peak at the last step."""
+    warmup = min(config.warmup_steps, max(1, steps // 2))
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=max(steps, warmup + 1),
+        end_value=config.learning_rate * config.final_share,
+    )
+
+
+def _is_matrix(params: Any) -> Any:
+    """Weight decay is for weights: not for norms (stacked over layers or not) and direction vectors."""
+
+    def decayed(path: Any, leaf: Any) -> bool:
+        return leaf.ndim > 1 and "norm" not in jax.tree_util.keystr(path)
+
+    return jax.tree_util.tree_map_with_path(decayed, params)

@@ -1,0 +1,96 @@
+"""One training step: a pure function of state and batch."""
+
+# B cells, C expressed genes kept per cell
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key
+
+from lingshu_jax.diffusion.objective import training_loss
+from lingshu_jax.model.compression import densify, places_of
+from lingshu_jax.parallel.mesh import replicated
+from lingshu_jax.training.state import ModelParts, TrainState
+from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary
+
+Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
+_DROPOUT_STREAM, _NOISE_STREAM = 0, 1
+
+
+def make_step(
+    parts: ModelParts,
+    tx: optax.GradientTransformation,
+    measured: Array,
+    *,
+    seed: int,
+    ema_decay: float,
+    condition_dropout: float,
+    mesh: Mesh,
+    state_shardings: TrainState,
+) -> Step:
+    """The compiled step `(state, batch) -> (state, metrics)`; the state is donated.
+
+    Args:
+        parts: structure and fixed arrays of the denoiser.
+        tx: the optimizer.
+        measured: bool (sources, G), which genes each source measured.
+        seed: all noise is keyed by (seed, step, position in the global batch).
+        ema_decay: largest decay of the moving average.
+        condition_dropout: share of cells trained with the null perturbation.
+        mesh: where the arrays lie.
+        state_shardings: shardings of the state, in and out.
+    """
+
+    def step(state: TrainState, batch: Any, fixed: Any, measured: Array) -> tuple[TrainState, dict[str, Array]]:
+        model_parts = ModelParts(parts.graph, fixed)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_of(params: Any) -> Array:
+            model = model_parts.merge(params)
+            expressed = places_of(batch["genes"], model.place[...], model.gene_at.size)
+            tokens = densify(expressed, batch["counts"], batch["source"], measured, model.gene_at[...])
+            conditions = drop_perturbation(
+                batch["conditions"],
+                model.conditions,
+                batch["position"],
+                jax.random.fold_in(key, _DROPOUT_STREAM),
+                condition_dropout,
+            )
+            noise_key = jax.random.fold_in(key, _NOISE_STREAM)
+            return training_loss(model, tokens, conditions, batch["position"], noise_key, expressed)
+
+        loss, gradients = jax.value_and_grad(loss_of)(state.params)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        ema = optax.incremental_update(params, state.ema, 1.0 - decay)
+        metrics = {
+            "loss": loss,
+            "gradient_norm": optax.tree.norm(gradients),
+            "update_norm": optax.tree.norm(updates),
+        }
+        return TrainState(state.step + 1, params, ema, opt_state), metrics
+
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, replicated(mesh)))
+    return lambda state, batch: compiled(state, batch, parts.fixed, measured)
+
+
+def drop_perturbation(
+    conditions: dict[str, Int[Array, "B"]],
+    vocabulary: ConditionVocabulary,
+    position: Int[Array, "B"],
+    key: Key[Array, ""],
+    rate: float,
+) -> dict[str, Int[Array, "B"]]:
+    """Replace the perturbation by null for a random share of the cells (condition dropout); other fields stay."""
+    field = vocabulary.perturbation
+    if field is None or rate == 0.0:
+        return conditions
+    draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(position)
+    return {**conditions, field.name: jnp.where(draws < rate, NULL_ROW, conditions[field.name])}
+
+

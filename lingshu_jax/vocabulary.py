@@ -1,0 +1,187 @@
+"""What the model's axes mean: the gene panel and the condition labels, as plain, hashable, JSON-serialisable values."""
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+FieldKind = Literal["category", "perturbation"]
+NULL_ROW = 0
+"""Embedding row of a field that is left out."""
+CONTROL_ROW = 1
+"""Embedding row of the control label; only a perturbation field has one."""
+PAD_ROW = -1
+"""Fills the rows of a perturbation set that is smaller than the largest one of its batch."""
+
+
+class UnknownLabel(ValueError):
+    """A condition label, field or gene that the vocabulary does not hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GenePanel:
+    """The ordered genes of a model: position g of every (B, G) array is `genes[g]`."""
+
+    genes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.genes:
+            raise ValueError("a gene panel needs at least one gene.")
+        if len(set(self.genes)) != len(self.genes):
+            seen: set[str] = set()
+            twice = [gene for gene in self.genes if gene in seen or seen.add(gene)]  # type: ignore[func-returns-value]
+            raise ValueError(f"gene {twice[0]!r} occurs more than once in the panel. Make gene ids unique first.")
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    @functools.cached_property
+    def positions(self) -> Mapping[str, int]:
+        """Gene id -> position in the panel."""
+        return {gene: i for i, gene in enumerate(self.genes)}
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """16 hex digits that change with any gene or with their order."""
+        return content_hash(list(self.genes))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"genes": list(self.genes)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "GenePanel":
+        return cls(tuple(value["genes"]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConditionField:
+    """One condition: a named field with its training labels, one prepended token (paper section 4)."""
+
+    name: str
+    kind: FieldKind = "category"
+    labels: tuple[str, ...] = ()
+    """Labels with training cells, without the control labels. Row of label i: `first_row + i`."""
+    controls: tuple[str, ...] = ()
+    """Every source's name for the control (non-targeting, PBS, ...); all map to one row. Perturbation fields only."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "perturbation" and not self.controls:
+            raise ValueError(f"perturbation field {self.name!r} needs at least one control label.")
+        if self.kind == "category" and self.controls:
+            raise ValueError(f"field {self.name!r} is a category: only a perturbation field has control labels.")
+        overlap = set(self.labels) & set(self.controls)
+        if overlap or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"field {self.name!r} lists a label twice: {sorted(overlap) or self.labels}.")
+
+    @property
+    def first_row(self) -> int:
+        return CONTROL_ROW + 1 if self.kind == "perturbation" else NULL_ROW + 1
+
+    @property
+    def rows(self) -> int:
+        """Number of embedding rows: null, control (perturbation only), labels."""
+        return self.first_row + len(self.labels)
+
+    @functools.cached_property
+    def _row_of(self) -> Mapping[str, int]:
+        rows = {label: self.first_row + i for i, label in enumerate(self.labels)}
+        return rows | dict.fromkeys(self.controls, CONTROL_ROW)
+
+    def row(self, label: str) -> int:
+        """Embedding row of one label.
+
+        Raises:
+            UnknownLabel: naming the nearest labels of the vocabulary.
+        """
+        try:
+            return self._row_of[label]
+        except KeyError:
+            raise UnknownLabel(
+                f"{self.name} {label!r} is not in the training vocabulary (nearest: {nearest(label, self._row_of)})."
+            ) from None
+
+    def row_set(self, label: str) -> tuple[int, ...]:
+        """Rows of a label; in a perturbation field 'A+B' is the set {A, B} unless the whole label is itself known."""
+        if self.kind == "perturbation" and label not in self._row_of and "+" in label:
+            return tuple(self.row(part) for part in label.split("+"))
+        return (self.row(label),)
+
+    def is_control(self, label: str) -> bool:
+        return label in self.controls
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionVocabulary:
+    """The ordered condition fields of a model."""
+
+    fields: tuple[ConditionField, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        if len(set(names)) != len(names):
+            raise ValueError(f"condition fields must have distinct names, got {names}.")
+        if sum(field.kind == "perturbation" for field in self.fields) > 1:
+            raise ValueError("at most one field can be the perturbation; make the others categories.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @property
+    def perturbation(self) -> ConditionField | None:
+        """The perturbation field, or None for a model without one."""
+        return next((field for field in self.fields if field.kind == "perturbation"), None)
+
+    @property
+    def contexts(self) -> tuple[ConditionField, ...]:
+        """Every field but the perturbation."""
+        return tuple(field for field in self.fields if field.kind == "category")
+
+    def field(self, name: str) -> ConditionField:
+        """The field of this name.
+
+        Raises:
+            UnknownLabel: naming the fields there are.
+        """
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise UnknownLabel(f"no condition field {name!r}; this model has: {', '.join(self.names) or 'none'}.")
+
+    @functools.cached_property
+    def hash(self) -> str:
+        return content_hash(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return {"fields": [dataclasses.asdict(field) for field in self.fields]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ConditionVocabulary":
+        return cls(
+            tuple(
+                ConditionField(
+                    name=field["name"],
+                    kind=field["kind"],
+                    labels=tuple(field["labels"]),
+                    controls=tuple(field["controls"]),
+                )
+                for field in value["fields"]
+            )
+        )
+
+
+def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
+    """The known words most like `word`, as text for an error message; a few of the known ones if none is like it."""
+    known = sorted(str(entry) for entry in known)
+    folded = {entry.lower(): entry for entry in known}
+    close = [folded[entry] for entry in difflib.get_close_matches(word.lower(), folded, n=most, cutoff=0.4)]
+    return ", ".join(close or known[:most]) or "nothing"
+
+
+def content_hash(value: Any, *, digits: int = 16) -> str:
+    """Hex digest of a JSON-serialisable value, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:digits]

@@ -1,0 +1,131 @@
+import grain
+import numpy as np
+import pytest
+
+from data_pipelines import InputError, RandomCells, condition_rows, load_statistics, make_loader, make_split
+from data_pipelines.loader import SLAB, Slabs
+from lingshu_jax.vocabulary import UnknownLabel
+
+ALONE = grain.sharding.ShardOptions(shard_index=0, shard_count=1)
+
+
+@pytest.fixture(scope="module")
+def fed(shared_store, tmp_path_factory):
+    """A store, its training rows (352 of 440: 11 slabs) and their vocabulary."""
+    split = make_split(shared_store, RandomCells(val=0.0), name="loader")
+    return shared_store, split.train, load_statistics(shared_store, split).vocabulary
+
+
+def _batches(fed, count, *, state=None, shards=ALONE, batch_size=64, **settings):
+    settings = {"seed": 0, "workers": 0} | settings
+    with make_loader(*fed, batch_size=batch_size, shards=shards, **settings) as loader:
+        if state is not None:
+            loader.set_state(state)
+        return [next(loader) for _ in range(count)], loader.state()
+
+
+def _same(left, right):
+    return all(
+        np.array_equal(a[name], b[name])
+        for a, b in zip(left, right, strict=True)
+        for name in ("cell", "genes", "counts", "position")
+    )
+
+
+def test_batches_hold_the_cells_of_the_store(fed):
+    store, rows, vocabulary = fed
+    (batch,), _ = _batches(fed, 1)
+    assert batch["genes"].shape == batch["counts"].shape == (64, store.capacity)
+    assert {name: batch[name].dtype for name in ("genes", "counts", "source", "position", "cell")} == {
+        "genes": np.int32,
+        "counts": np.int32,
+        "source": np.int32,
+        "position": np.int32,
+        "cell": np.int64,
+    }
+    dense = np.zeros((64, store.n_genes + 1), np.int32)
+    np.put_along_axis(dense, batch["genes"], batch["counts"], 1)
+    np.testing.assert_array_equal(dense[:, :-1], store.counts(batch["cell"]).toarray())
+    expected = condition_rows(store, batch["cell"], vocabulary)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(batch["conditions"][name], values)
+        assert values.dtype == np.int32
+    assert set(batch["cell"]) <= set(rows)
+    np.testing.assert_array_equal(batch["position"], np.arange(64))
+
+
+def test_an_epoch_is_a_permutation_of_the_slabs(fed):
+    """11 slabs, batches of 1: every training cell once per epoch, in another order each time."""
+    batches, _ = _batches(fed, 22, batch_size=SLAB)
+    epochs = [np.concatenate([batch["cell"] for batch in batches[i : i + 11]]) for i in (0, 11)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(fed[1])
+    assert not np.array_equal(*epochs)
+    other, _ = _batches(fed, 11, batch_size=SLAB, seed=1)
+    assert not np.array_equal(epochs[0], np.concatenate([batch["cell"] for batch in other]))
+
+
+def test_the_last_slab_wraps_around(fed):
+    store, rows, vocabulary = fed
+    for n in (40, 5):
+        slabs = Slabs(store, rows[:n], vocabulary)
+        last = slabs[len(slabs) - 1]
+        assert last["genes"].shape[0] == SLAB
+        seen = np.concatenate([slabs[i]["cell"] for i in range(len(slabs))])
+        np.testing.assert_array_equal(seen, np.resize(rows[:n], len(slabs) * SLAB))
+        dense = np.zeros((SLAB, store.n_genes + 1), np.int32)
+        np.put_along_axis(dense, last["genes"], last["counts"], 1)
+        np.testing.assert_array_equal(dense[:, :-1], store.counts(last["cell"]).toarray())
+
+
+def test_resuming_continues_exactly(fed):
+    whole, _ = _batches(fed, 9)
+    _, state = _batches(fed, 4)
+    assert state == {"global_next_index": 8}
+    rest, _ = _batches(fed, 5, state=state)
+    assert _same(rest, whole[4:])
+
+
+def test_two_processes_share_the_same_global_stream(fed):
+    """The cell at each position of each global batch is the same for 1 and 2 processes, also across a change."""
+    whole, _ = _batches(fed, 6)
+    halves = [
+        _batches(fed, 6, shards=grain.sharding.ShardOptions(shard_index=i, shard_count=2), batch_size=64)
+        for i in range(2)
+    ]
+    assert halves[0][1] == halves[1][1]
+    for batch, *parts in zip(whole, halves[0][0], halves[1][0], strict=True):
+        position = np.concatenate([part["position"] for part in parts])
+        cell = np.concatenate([part["cell"] for part in parts])
+        assert sorted(position) == list(range(64))
+        np.testing.assert_array_equal(cell[np.argsort(position)], batch["cell"])
+    longer, _ = _batches(fed, 8)
+    assert _same(_batches(fed, 2, state=halves[0][1])[0], longer[6:])
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_stream(fed):
+    alone, _ = _batches(fed, 6)
+    helped, state = _batches(fed, 3, workers=2)
+    assert _same(helped, alone[:3])
+    assert _same(_batches(fed, 3, state=state, workers=1)[0], alone[3:])
+
+
+def test_batch_sizes_that_do_not_fit(fed):
+    with pytest.raises(InputError, match=r"batch size 40 must be a multiple of 32 .* Pass 32\."):
+        make_loader(*fed, batch_size=40, seed=0, shards=ALONE)
+    two = grain.sharding.ShardOptions(shard_index=0, shard_count=2)
+    with pytest.raises(InputError, match=r"multiple of 64 \(32 cells x 2 processes\)"):
+        make_loader(*fed, batch_size=96, seed=0, shards=two)
+    with pytest.raises(InputError, match="no cells to load"):
+        make_loader(fed[0], fed[1][:0], fed[2], batch_size=32, seed=0, shards=ALONE)
+
+
+def test_labels_outside_the_vocabulary_are_refused(shared_store, fed):
+    store, rows, vocabulary = fed
+    obs = store.obs.iloc[rows].astype(str)
+    obs.iloc[3, obs.columns.get_loc("target_gene")] = "STAT9"
+    with pytest.raises(UnknownLabel, match="target_gene 'STAT9' is not in the training vocabulary"):
+        condition_rows(obs, np.arange(len(obs)), vocabulary)
+    with pytest.raises(InputError, match="'target_gene' is no obs column"):
+        condition_rows(obs[["cell_line"]], np.arange(3), vocabulary)

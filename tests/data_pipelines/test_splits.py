@@ -1,0 +1,161 @@
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+from data_pipelines import (
+    Columns,
+    HeldOutCombinations,
+    HeldOutPerturbations,
+    InputError,
+    RandomCells,
+    default_split_kind,
+    ingest,
+    load_split,
+    make_split,
+)
+
+EVERY_KIND = (RandomCells(), HeldOutCombinations(), HeldOutPerturbations())
+
+
+def _screen(tmp_path, sizes):
+    """A store with sizes[(line, target)] cells of each condition."""
+    labels = [key for key, n in sizes.items() for _ in range(n)]
+    obs = pd.DataFrame(labels, columns=["line", "target"], index=[f"c{i}" for i in range(len(labels))])
+    counts = scipy.sparse.csr_matrix(np.ones((len(labels), 2), np.int32))
+    anndata.AnnData(counts, obs=obs).write_h5ad(tmp_path / "a.h5ad")
+    columns = Columns(context=("line",), perturbation="target", control=("ctrl",))
+    return ingest(tmp_path / "a.h5ad", tmp_path / "s", columns=columns)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: type(kind).__name__)
+def test_every_cell_is_in_exactly_one_part(kind, store):
+    split = make_split(store, kind)
+    everything = np.concatenate([split.train, split.val, split.test])
+    assert sorted(everything) == list(range(store.n_cells))
+    assert min(len(split.train), len(split.val), len(split.test)) > 0
+    for part in ("train", "val", "test"):
+        rows = split.rows(part)
+        assert rows.dtype == np.int64
+        assert (np.diff(rows) > 0).all()
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_random_cells_are_the_standard_split(seed, store):
+    """permutation(n) over input order; test = the last 20 %; val = the last eighth of the rest."""
+    split = make_split(store, RandomCells(seed=seed))
+    order = np.random.default_rng(seed).permutation(store.n_cells)
+    first = order[: int(0.8 * store.n_cells)]
+    place = store.obs["_input_index"].to_numpy()
+    assert set(place[split.test]) == set(order[int(0.8 * store.n_cells) :])
+    assert set(place[split.val]) == set(first[int(0.875 * len(first)) :])
+
+
+def test_standard_split_does_not_depend_on_the_shuffle(screen_file, store, tmp_path):
+    other = ingest(screen_file, tmp_path / "other", columns=store.columns, seed=9)
+    names = [set(s.obs_names) for s in (_test_cells(store), _test_cells(other))]
+    assert names[0] == names[1]
+
+
+def _test_cells(store):
+    return anndata.AnnData(obs=store.obs.iloc[make_split(store, RandomCells(), name="x").test])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_combinations_stay_answerable(seed, tmp_path):
+    sizes = {(line, target): 40 for line in "ABC" for target in ("t1", "t2", "t3", "t4", "t5")}
+    sizes |= {("A", "rare"): 5, ("B", "rare"): 6, ("A", "single"): 50} | {(line, "ctrl"): 50 for line in "ABC"}
+    store = _screen(tmp_path, sizes)
+    split = make_split(store, HeldOutCombinations(seed=seed))
+    train = _pairs(store, split.train)
+    held = {part: {(h["line"], h["target"]) for h in split.held_out if h["part"] == part} for part in ("test", "val")}
+    assert len(held["test"]) == 4
+    assert len(held["val"]) == 1
+    for part, pairs in held.items():
+        assert not pairs & train
+        assert {target for _, target in pairs} <= {target for _, target in train}
+        assert _pairs(store, split.rows(part)) - pairs == {(line, "ctrl") for line in "ABC"}
+        assert len(split.rows(part)) == sum(sizes[pair] for pair in pairs) + 3 * {"test": 10, "val": 5}[part]
+    assert not held["test"] & {("A", "rare"), ("B", "rare"), ("A", "single")}
+    assert {line for line, _ in train} == set("ABC")
+
+
+def test_named_combinations_are_held_out(store):
+    pair = (store.obs["cell_line"].iloc[0], next(t for t in store.obs["target_gene"] if t != "non-targeting"))
+    split = make_split(store, HeldOutCombinations(combinations=(pair,)))
+    assert [tuple(h.values())[:2] for h in split.held_out if h["part"] == "test"] == [pair]
+    with pytest.raises(InputError, match=r"no perturbed combination 'x\|y'"):
+        make_split(store, HeldOutCombinations(combinations=(("x", "y"),)), name="other")
+
+
+def test_held_out_perturbations_are_in_no_context(store):
+    split = make_split(store, HeldOutPerturbations())
+    train = {target for _, target in _pairs(store, split.train)}
+    for held in split.held_out:
+        assert held["target_gene"] not in train
+    assert "non-targeting" in train
+    assert {line for line, _ in _pairs(store, split.test)} == set(store.obs["cell_line"])
+
+
+def test_sets_follow_their_held_out_member(tmp_path):
+    sizes = {("L", target): 40 for target in ("ctrl", "A", "B", "C", "A+B", "B+C")}
+    split = make_split(_screen(tmp_path, sizes), HeldOutPerturbations(perturbations=("A",), val=0))
+    assert {h["target"] for h in split.held_out} == {"A", "A+B"}
+
+
+def test_default_kind_asks_the_hardest_question_the_data_allows(tmp_path, store):
+    assert isinstance(default_split_kind(store.columns, store.obs), HeldOutCombinations)
+    one_context = store.obs[store.obs["cell_line"] == store.obs["cell_line"].iloc[0]]
+    assert isinstance(default_split_kind(store.columns, one_context), RandomCells)
+    assert isinstance(default_split_kind(Columns(context=("cell_line",)), store.obs), RandomCells)
+
+
+def test_a_split_survives_its_file_and_refuses_another_store(store, screen_file, tmp_path):
+    split = make_split(store, HeldOutCombinations(), name="mine")
+    read = load_split(store, "mine")
+    assert (read.hash, read.held_out, read.settings) == (split.hash, split.held_out, split.settings)
+    np.testing.assert_array_equal(read.train, split.train)
+    other = ingest(screen_file, tmp_path / "other", columns=store.columns, seed=3)
+    (other.path / "splits").mkdir()
+    (other.path / "splits" / "mine.json").write_text((store.path / "splits" / "mine.json").read_text())
+    with pytest.raises(InputError, match="belongs to store"):
+        load_split(other, "mine")
+
+
+def test_an_edited_or_missing_split_is_refused(store):
+    make_split(store, RandomCells(), name="cells")
+    path = store.path / "splits" / "cells.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(value | {"test": value["test"][1:]}))
+    with pytest.raises(InputError, match="changed by hand"):
+        load_split(store, "cells")
+    path.write_text("{}")
+    with pytest.raises(InputError, match="no split file"):
+        load_split(store, "cells")
+    with pytest.raises(InputError, match=r"no split 'cell' \(nearest: cells\)"):
+        load_split(store, "cell")
+
+
+def test_a_name_is_not_given_twice(store):
+    make_split(store, RandomCells())
+    make_split(store, RandomCells())
+    with pytest.raises(InputError, match="holds another split"):
+        make_split(store, RandomCells(seed=1))
+
+
+def test_kinds_that_the_data_do_not_allow(tmp_path):
+    store = _screen(tmp_path, {("A", "ctrl"): 40, ("A", "x"): 40})
+    for kind in (HeldOutCombinations(), HeldOutPerturbations()):
+        with pytest.raises(InputError, match="can be held out"):
+            make_split(store, kind)
+    plain = ingest(tmp_path / "a.h5ad", tmp_path / "plain", columns=Columns(context=("line",)))
+    with pytest.raises(InputError, match="without a perturbation column"):
+        make_split(plain, HeldOutCombinations())
+
+
+def _pairs(store, rows):
+    fields = list(store.columns.fields)
+    return set(store.obs[fields].iloc[rows].astype(str).itertuples(index=False, name=None))

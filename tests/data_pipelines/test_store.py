@@ -1,0 +1,77 @@
+import pickle
+
+import anndata
+import numpy as np
+import pytest
+
+from data_pipelines import CellStore, Columns, InputError, RandomCells, ingest, load_statistics, make_split
+
+
+def test_rows_come_in_the_order_asked(shared_store):
+    everything = anndata.read_zarr(shared_store.path).X
+    rng = np.random.default_rng(0)
+    for rows in ([], [5], [7, 7, 3], rng.integers(shared_store.n_cells, size=200), np.arange(shared_store.n_cells)):
+        counts = shared_store.counts(rows)
+        assert counts.dtype == np.int32
+        assert counts.shape == (len(rows), shared_store.n_genes)
+        assert (counts != everything[np.asarray(rows, int)]).nnz == 0
+
+
+def test_far_apart_rows_are_read_in_pieces(shared_store, monkeypatch):
+    everything = anndata.read_zarr(shared_store.path).X
+    monkeypatch.setattr("data_pipelines.store._GAP", 50)
+    rows = np.array([0, 1, 3, 90, 91, 300, 439])
+    assert (shared_store.counts(rows) != everything[rows]).nnz == 0
+
+
+def test_padded_pairs_hold_the_counts(shared_store):
+    rows = np.array([2, 3, 10])
+    genes, counts = shared_store.padded(rows)
+    assert genes.shape == counts.shape == (3, shared_store.capacity)
+    dense = np.zeros((3, shared_store.n_genes + 1), np.int32)
+    np.put_along_axis(dense, genes, counts, 1)
+    np.testing.assert_array_equal(dense[:, :-1], shared_store.counts(rows).toarray())
+    assert (counts[genes == shared_store.n_genes] == 0).all()
+
+
+def test_cells_without_counts(tmp_path):
+    dense = np.zeros((5, 3), np.int32)
+    anndata.AnnData(dense).write_h5ad(tmp_path / "a.h5ad")
+    store = ingest(tmp_path / "a.h5ad", tmp_path / "s", columns=Columns())
+    assert store.counts([0, 4]).nnz == 0
+    assert store.padded(np.arange(5))[0].shape == (5, store.capacity)
+
+
+def test_rows_outside_are_refused(shared_store):
+    with pytest.raises(IndexError, match=r"0\.\.439"):
+        shared_store.counts([440])
+
+
+def test_what_is_no_store_does_not_open(shared_store, tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        CellStore.open(tmp_path / "none")
+    with pytest.raises(InputError, match="is not a cell store"):
+        CellStore.open(tmp_path)
+    anndata.read_zarr(shared_store.path).write_zarr(tmp_path / "plain")
+    assert CellStore.open(tmp_path / "plain").hash == shared_store.hash  # a copy is the same store
+    plain = anndata.AnnData(np.ones((2, 2)))
+    plain.write_zarr(tmp_path / "other")
+    with pytest.raises(InputError, match="no complete cell store"):
+        CellStore.open(tmp_path / "other")
+
+
+def test_another_format_is_refused(store, monkeypatch):
+    monkeypatch.setattr("data_pipelines.store.FORMAT", 2)
+    with pytest.raises(InputError, match="format 1; this version reads 2"):
+        CellStore.open(store.path)
+
+
+def test_a_store_travels_to_another_process(shared_store):
+    copy = pickle.loads(pickle.dumps(shared_store))
+    assert (copy.counts([1, 2]) != shared_store.counts([1, 2])).nnz == 0
+
+
+@pytest.mark.filterwarnings("error:Object at:UserWarning")
+def test_splits_and_statistics_do_not_disturb_anndata(store):
+    load_statistics(store, make_split(store, RandomCells()))
+    assert anndata.read_zarr(store.path).shape == (store.n_cells, store.n_genes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipelines.depth_prior import fit_depth_prior
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
@@ -50,6 +51,18 @@ class Statistics:
     """Training cells."""
     cells_per_condition: Mapping[tuple[str, ...], int]
     """Training cells of each condition; labels in the order of the vocabulary's fields."""
+    log_size_per_condition: Mapping[tuple[str, ...], float]
+    """Mean log size factor of each condition's training cells."""
+
+    def depth_prior(self, vocabulary: ConditionVocabulary) -> tuple[dict[str, np.ndarray], float]:
+        """What the labels of these fields tell of a cell's log size factor (see `fit_depth_prior`)."""
+        return fit_depth_prior(
+            self.cells_per_condition,
+            self.log_size_per_condition,
+            self.library_log_variance,
+            self.vocabulary.names,
+            vocabulary,
+        )
 
 
 def load_statistics(store: "CellStore", split: Split, *, progress: Progress = silent) -> Statistics:
@@ -67,7 +80,8 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
         with np.load(folder / "statistics.npz", allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
         vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
-        cells = {tuple(labels): n for labels, n in facts["cells_per_condition"]}
+        cells = {tuple(labels): n for labels, n, _ in facts["conditions"]}
+        log_size = {tuple(labels): size for labels, _, size in facts["conditions"]}
         owner = (facts["store_hash"], facts["split_hash"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} cannot be read ({error}). Remove the folder; it is computed again.") from error
@@ -79,6 +93,7 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
         panel=store.panel,
         vocabulary=vocabulary,
         cells_per_condition=cells,
+        log_size_per_condition=log_size,
         **values,
     )
 
@@ -96,15 +111,17 @@ def compute_statistics(store: "CellStore", split: Split, *, progress: Progress =
         sums.add(rows)
         done += len(rows)
         progress("statistics", done, len(split.train))
-    obs = store.obs.iloc[split.train]
+    moments, size = sums.finish()
+    conditions = _conditions(store.columns.fields, store.obs.iloc[split.train], np.log(size))
     statistics = Statistics(
         store_hash=store.hash,
         split_hash=split.hash,
         panel=store.panel,
         vocabulary=training_vocabulary(store, split),
         n_cells=len(split.train),
-        cells_per_condition=_cells_per_condition(store.columns.fields, obs),
-        **sums.finish(),
+        cells_per_condition={labels: n for labels, (n, _) in conditions.items()},
+        log_size_per_condition={labels: mean for labels, (_, mean) in conditions.items()},
+        **moments,
     )
     _save(_folder(store, split), statistics)
     return statistics
@@ -155,7 +172,8 @@ class _Sums:
         self.library.append(library)
         self.source.append(source)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> tuple[dict[str, Any], np.ndarray]:
+        """The statistics, and the size factor of every cell in the order added, float64 (n,)."""
         measured = self.store.measured
         histogram = self.histogram.reshape(-1, VOCAB_SIZE)
         cells = self.cells @ measured  # (G,) cells that measured the gene
@@ -175,7 +193,7 @@ class _Sums:
             square_sum=square_sum,
             cells=np.maximum(cells, 1),
         )
-        return {
+        moments = {
             "histogram": histogram,
             "mean": mean,
             "dispersion": 1 / phi,
@@ -183,6 +201,7 @@ class _Sums:
             "library_log_variance": float(np.log(size).var()),
             "median_library": float(np.median(library)),
         }
+        return moments, size
 
 
 def _negative_binomial(
@@ -209,11 +228,14 @@ def _negative_binomial(
     return mean, phi
 
 
-def _cells_per_condition(fields: tuple[str, ...], obs: Any) -> dict[tuple[str, ...], int]:
+def _conditions(fields: tuple[str, ...], obs: Any, log_size: np.ndarray) -> dict[tuple[str, ...], tuple[int, float]]:
+    """Cells and mean log size factor of every condition."""
     if not fields:
-        return {(): len(obs)}
-    sizes = obs.groupby(list(fields), observed=True, sort=True).size()
-    return {(key if isinstance(key, tuple) else (key,)): int(n) for key, n in sizes.items()}
+        return {(): (len(obs), float(log_size.mean()))}
+    groups = obs[list(fields)].assign(_log_size=log_size).groupby(list(fields), observed=True, sort=True)["_log_size"]
+    table = groups.agg(["size", "mean"])
+    keys = [key if isinstance(key, tuple) else (key,) for key in table.index]
+    return {key: (int(n), float(m)) for key, n, m in zip(keys, table["size"], table["mean"], strict=True)}
 
 
 def _blocks(store: "CellStore", rows: np.ndarray) -> list[np.ndarray]:
@@ -242,7 +264,10 @@ def _save(folder: pathlib.Path, statistics: Statistics) -> None:
     facts = {name: getattr(statistics, name) for name in ("store_hash", "split_hash", *_NUMBERS)} | {
         "panel_hash": statistics.panel.hash,
         "vocabulary": statistics.vocabulary.to_json(),
-        "cells_per_condition": [[list(labels), n] for labels, n in statistics.cells_per_condition.items()],
+        "conditions": [
+            [list(labels), n, statistics.log_size_per_condition[labels]]
+            for labels, n in statistics.cells_per_condition.items()
+        ],
     }
     (partial / "statistics.json").write_text(json.dumps(facts, sort_keys=True, indent=1))
     try:

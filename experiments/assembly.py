@@ -13,7 +13,7 @@ from experiments.config_json import from_json, to_json
 from experiments.experiment import DataConfig, Experiment
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
-from lingshu_jax.model.statistics import GeneStatistics
+from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.training.state import ModelParts, model_parts
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel
 
@@ -39,9 +39,9 @@ class ModelPlan:
         rngs = nnx.Rngs(params=self.experiment.seed)
         return Denoiser(self.experiment.model, self.layout, self.vocabulary, rngs=rngs)
 
-    def parts(self, mesh: Mesh, statistics: GeneStatistics | None = None) -> ModelParts:
+    def parts(self, mesh: Mesh, statistics: StartStatistics | None = None) -> ModelParts:
         """Structure and fixed arrays on a mesh; without statistics the arrays are zero, to be restored."""
-        return model_parts(self.build, FixedArrays(self.experiment.model, self.layout, statistics), mesh)
+        return model_parts(self.build, FixedArrays(self.experiment.model, self.layout, self.vocabulary, statistics), mesh)
 
     def to_json(self) -> dict[str, Any]:
         """The self-contained description that goes into every checkpoint."""
@@ -98,6 +98,12 @@ def plan(experiment: Experiment, statistics: Statistics) -> ModelPlan:
         float(statistics.median_library),
         contexts_with_controls(statistics),
     )
+
+
+def start_statistics(statistics: Statistics, vocabulary: ConditionVocabulary) -> StartStatistics:
+    """What a model with these condition fields starts from."""
+    effects, left = statistics.depth_prior(vocabulary)
+    return StartStatistics(statistics.histogram, statistics.mean, statistics.dispersion, effects, left)
 
 
 def select_fields(vocabulary: ConditionVocabulary, data: DataConfig) -> ConditionVocabulary:

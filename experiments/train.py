@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines import CellStore, Split, condition_rows, load_statistics, make_loader
 from data_pipelines.errors import InputError
 from experiments import runs
-from experiments.assembly import ModelPlan, plan
+from experiments.assembly import ModelPlan, plan, start_statistics
 from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
@@ -80,7 +80,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints) -> T
     model_plan = plan(experiment, statistics)
     mesh = make_mesh(experiment.mesh)
     check_batch(config.batch_size, mesh)
-    parts = model_plan.parts(mesh, statistics)
+    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
     tx = make_optimizer(experiment.optimizer, config.steps)
     abstract = abstract_state(model_plan.build, tx, mesh)
     with (

@@ -38,6 +38,8 @@ def encode_counts(counts: Any) -> Any:
     _require_integers(counts, xp, "counts")
     if xp is np and counts.size and counts.min() < 0:
         raise ValueError(f"counts must be >= 0; the smallest is {counts.min()}. Pass raw UMI counts.")
+    if counts.dtype.itemsize < 4:
+        counts = counts.astype(np.int32)  # the arithmetic below would overflow a narrow type
     two_digits = xp.where(counts < 1000, 90 + counts // 10, 180 + counts // 100)
     tokens = xp.where(counts < 100, counts, two_digits)
     return xp.where(counts > 9999, OVERFLOW, tokens).astype(np.uint16)

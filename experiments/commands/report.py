@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     from experiments.runs import find_run
 
     folder = find_run(options.run, options.runs)
-    evaluations = sorted(folder.evaluations.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
+    evaluations = sorted(folder.evaluations.glob("*/metrics.json"), key=lambda file: -file.stat().st_mtime)
     if not evaluations:
         raise InputError(f"run {folder.id} has no evaluation yet. Evaluate it: lingshu evaluate {folder.id}")
     out = write_report(folder.path, [file.parent for file in evaluations], options.out or folder.path / "report.html")

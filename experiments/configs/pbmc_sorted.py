@@ -2,9 +2,11 @@
 
     lingshu train pbmc-sorted --store STORE
 
-STORE has `cell_type` as its context column. Cost: about 12 minutes on 2 CPU cores. Expected, on the standard split: a
+STORE has `cell_type` as its context column. Cost: about 10 minutes on 2 CPU cores. Expected, on the standard split: a
 held-out bound below NB with depth (2,414 nats per cell), with an interval that excludes 0, and still falling.
 """
+
+import dataclasses
 
 from experiments.configs.sizes import DataShape, sized_experiment
 from experiments.experiment import Experiment
@@ -12,4 +14,6 @@ from experiments.experiment import Experiment
 
 def experiment() -> Experiment:
     """A tiny model for the whole panel."""
-    return sized_experiment("pbmc-sorted", "tiny", DataShape(cells=3_774, genes=16_791))
+    base = sized_experiment("pbmc-sorted", "tiny", DataShape(cells=3_774, genes=16_791))
+    training = dataclasses.replace(base.training, steps=600, evaluate_every=100, save_every=100)
+    return dataclasses.replace(base, training=training)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 
 from experiments.evaluation.cells import Sparse
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from experiments.evaluation.effects import Generated
 
 COMPONENTS = 50
+_GRAM_CELLS = 2_000
 ENERGY_CELLS = 200
 """At most this many cells a side enter the energy distance of a condition."""
 
@@ -31,11 +33,19 @@ def joint_components(parts: list[Sparse], *, components: int = COMPONENTS, seed:
     Returns:
         (n_i, components) coordinates of each part.
     """
-    joint = scipy.sparse.vstack(parts, format="csr")
-    pca = extra("sklearn.decomposition").PCA(
-        min(components, min(joint.shape) - 1), svd_solver="arpack", random_state=seed
-    )
-    return np.split(pca.fit_transform(joint), np.cumsum([part.shape[0] for part in parts])[:-1])
+    joint: Sparse = scipy.sparse.vstack(parts, format="csr")
+    wanted = min(components, min(joint.shape) - 1)
+    edges = np.cumsum([part.shape[0] for part in parts])[:-1]
+    if joint.shape[0] > _GRAM_CELLS:
+        pca = extra("sklearn.decomposition").PCA(wanted, svd_solver="arpack", random_state=seed)
+        return np.split(pca.fit_transform(joint), edges)
+    # For few cells the eigenvectors of the centred cell-by-cell products are exact and far faster.
+    products = (joint @ joint.T).toarray()
+    products -= products.mean(0)
+    products -= products.mean(1, keepdims=True)
+    n = len(products)
+    values, vectors = scipy.linalg.eigh(products, subset_by_index=[n - wanted, n - 1])
+    return np.split((vectors * np.sqrt(np.maximum(values, 0.0)))[:, ::-1], edges)
 
 
 def energy_distances(

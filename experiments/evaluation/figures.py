@@ -97,7 +97,7 @@ def gene_mean_picture(evaluation: Evaluation) -> Picture | None:
         return None
     real, model = arrays["gene_mean_real"], arrays["gene_mean_model"]
     floor = max(min(real[real > 0].min(initial=1), model[model > 0].min(initial=1)), 1e-5)
-    canvas = _Canvas(4.6, 4.4)
+    canvas = _Canvas(5.2, 4.2)
     top = max(real.max(), model.max(), floor * 10)
     canvas.axes.plot([floor, top], [floor, top], color="#6b7280", linewidth=1)
     canvas.axes.scatter(
@@ -127,7 +127,7 @@ def _histogram(evaluation: Evaluation, array: str, title: str, label: str, *, lo
         low, high = max(low, 1.0), max(high, 2.0)
     high = high if high > low else low + 1e-6
     edges = np.geomspace(low, high, 41) if log else np.linspace(low, high, 41)
-    canvas = _Canvas(5.2, 3.8)
+    canvas = _Canvas(5.2, 4.2)
     colours = iter(BASELINE_COLOURS)
     tallest = 0.0
     for name, sample in values.items():
@@ -142,6 +142,10 @@ def _histogram(evaluation: Evaluation, array: str, title: str, label: str, *, lo
             canvas.axes.stairs(share, edges, color=next(colours), linewidth=1.2, label=name)
     if log:
         canvas.axes.set_xscale("log")
+        ticker = extra("matplotlib.ticker")
+        canvas.axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        canvas.axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        canvas.axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     # A baseline without depth is one high spike; it may leave the picture at the top.
     canvas.axes.set(xlabel=label, ylabel="share of cells", ylim=(0, max(tallest, 1e-6) * 1.6))
     canvas.figure.legend(fontsize=9, ncols=3, frameon=False, loc="outside lower center")
@@ -160,7 +164,7 @@ def composition_picture(evaluation: Evaluation) -> Picture | None:
     canvas.axes.set_yticks(rows, [_plain(_short(label)) for label in composition.labels])
     canvas.axes.invert_yaxis()
     canvas.axes.set_xlabel("share of cells")
-    canvas.axes.legend(fontsize=9, frameon=False)
+    canvas.figure.legend(fontsize=9, ncols=2, frameon=False, loc="outside lower center")
     return canvas.picture("Proportions", "Labels given to both sides by one classifier fitted on training cells.")
 
 
@@ -170,7 +174,7 @@ def training_picture(history: Sequence[dict[str, Any]], n_genes: int, evaluation
     held_out = _series(history, "val_nats")
     if not train and not held_out:
         return None
-    canvas = _Canvas(7.4, 3.9)
+    canvas = _Canvas(6.4, 4.6)
     if train:
         canvas.axes.plot(*zip(*train, strict=True), color=REAL_COLOUR, linewidth=1, alpha=0.5)
         canvas.axes.plot(*zip(*_smoothed(train), strict=True), color=_INK, linewidth=1.5, label="training")
@@ -185,7 +189,7 @@ def training_picture(history: Sequence[dict[str, Any]], n_genes: int, evaluation
     lines = [row.nats.value for row in _baselines(evaluation)]
     low, high = min(shown + lines), max(np.quantile(shown, 0.98), *lines, min(shown) + 1e-6)
     canvas.axes.set_ylim(low - 0.06 * (high - low), high + 0.1 * (high - low))
-    canvas.figure.legend(fontsize=9, frameon=False, loc="outside right upper")
+    canvas.figure.legend(fontsize=9, ncols=2, frameon=False, loc="outside lower center")
     return canvas.picture("Nats per cell by step", "Upper bounds on -log p; baselines are of the held-out test cells.")
 
 

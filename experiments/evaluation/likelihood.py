@@ -107,7 +107,8 @@ def sample_nb_per_label(training: TrainingSide, labels: Labels, rng: np.random.G
         fitted = training.nb if same is None else training.fit_nb(same)
         blocks.append(fitted.sample(len(members), rng))
         order.append(members)
-    return scipy.sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(order))]
+    drawn: Sparse = scipy.sparse.vstack(blocks, format="csr")
+    return drawn[np.argsort(np.concatenate(order))]
 
 
 def label_description(columns: Any) -> str:

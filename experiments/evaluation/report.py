@@ -36,7 +36,7 @@ EFFECT_COLUMNS = {
     "pearson_delta": ("Pearson-delta", 3, False),
     "pearson_residual": ("less mean effect", 3, False),
     "pds": ("PDS", 3, False),
-    "mae": ("MAE", 4, True),
+    "mae": ("MAE", 3, True),
     "energy_distance": ("energy distance", 3, True),
 }
 

@@ -164,6 +164,26 @@ class Evaluation:
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What the pictures are drawn from; saved beside the numbers."""
 
+    def headline(self) -> list[str]:
+        """The main numbers as a few lines of text, the model beside what it has to beat."""
+        lines = [
+            f"nats per cell: model minus {row.name} {_text(row.difference, 1)}" for row in self.bound if row.difference
+        ]
+        for row in self.effects.rows if self.effects else ():
+            if row.name in ("model", "mean_effect", "perturbation_transfer", "real vs real"):
+                scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in ("pearson_delta", "pds", "mae"))
+                lines.append(f"effects, {row.name}: {scores}")
+        lines += [
+            f"planted signs right, {row.name}: {_text(row.share, 3)}" for row in self.planted if row.name == "model"
+        ]
+        for row in self.cells:
+            if row.name in ("real", "model"):
+                median, spread = row.values["library_median"], row.values["library_log_sd"]
+                lines.append(
+                    f"library size, {row.name}: median {median:,.0f}, sd of log {spread:.2f} ({row.n:,} cells)"
+                )
+        return lines
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays; NaN and infinities become null."""
         tree = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
@@ -199,6 +219,13 @@ class Evaluation:
             raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate` again.")
         with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
             return dataclasses.replace(_typed(cls, tree), arrays=dict(arrays))
+
+
+def _text(estimate: Estimate, digits: int) -> str:
+    if estimate.value is None:
+        return "n/a"
+    interval = "" if estimate.low is None else f" [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    return f"{estimate.value:.{digits}f}{interval}"
 
 
 def _digest(content: bytes) -> str:

@@ -29,9 +29,9 @@ class MaskedDenoiser(Protocol):
         ...
 
     def draw(
-        self, tokens: Any, conditions: Any, uniforms: Any, *, temperature: Any, control: Any, guidance: Any
+        self, tokens: Any, conditions: Any, uniforms: Any, *, keys: Any, temperature: Any, control: Any, guidance: Any
     ) -> Int[Array, "B G"]:
-        """A token for every gene."""
+        """A token for every gene, from one uniform per gene; `keys` (B,) serve whatever else is drawn per cell."""
         ...
 
 
@@ -51,7 +51,7 @@ class LogitDenoiser:
         return jnp.zeros(tokens.shape, jnp.float32)
 
     def draw(
-        self, tokens: Any, conditions: Any, uniforms: Any, *, temperature: Any, control: Any, guidance: Any
+        self, tokens: Any, conditions: Any, uniforms: Any, *, keys: Any, temperature: Any, control: Any, guidance: Any
     ) -> Int[Array, "B G"]:
         logits = self.logits(tokens, conditions).astype(jnp.float32)
         if control is not None:

@@ -8,14 +8,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from lingshu_jax.diffusion.corruption import corrupt, mask_rates
 from lingshu_jax.kernels.gene_head import weighted_cross_entropy
-from lingshu_jax.model.denoiser import Conditions, Denoiser
+from lingshu_jax.model.conditions import Conditions
+from lingshu_jax.model.denoiser import Denoiser
 
 
 def masked_loss(
     logits: Float[Array, "B G V"], tokens: Int[Array, "B G"], masked: Bool[Array, "B G"], t: Float[Array, "B"]
 ) -> Float[Array, "B"]:
     """Per cell: (1/t) * sum over masked genes of -log p(token), nats. Its mean over t and masks bounds -log p(cell)."""
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
     picked = jnp.take_along_axis(log_p, jnp.minimum(tokens, logits.shape[-1] - 1)[..., None].astype(jnp.int32), axis=-1)
     return -jnp.where(masked, picked[..., 0], 0.0).sum(axis=1) / t
 

@@ -145,9 +145,10 @@ def _reveal(
     temperature: Float[Array, ""],
 ) -> Int[Array, "R G"]:
     """Draw the masked genes whose turn has come: those of rank below `revealed`."""
-    uniforms = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, step), tokens.shape[1:]))(keys)
+    keys = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, step)))(keys)  # (R, 2)
+    uniforms = jax.vmap(lambda k: jax.random.uniform(k, tokens.shape[1:]))(keys[:, 0])
     drawn = structure.merge(arrays).draw(
-        tokens, conditions, uniforms, temperature=temperature, control=control, guidance=guidance
+        tokens, conditions, uniforms, keys=keys[:, 1], temperature=temperature, control=control, guidance=guidance
     )
     turn = (tokens == MASK) & (ranks < revealed[:, None])
     return jnp.where(turn, drawn.astype(tokens.dtype), tokens)

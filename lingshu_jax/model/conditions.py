@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 from lingshu_jax.model.parameters import scaled_normal
 from lingshu_jax.vocabulary import PAD_ROW, ConditionVocabulary
 
+Conditions = Mapping[str, Int[Array, "B"] | Int[Array, "B M"]]
+"""Vocabulary rows by field; a set of perturbations has M members, padded with PAD_ROW."""
 CONDITION_SCALE = 0.5
 
 
@@ -27,8 +29,12 @@ class ConditionTokens(nnx.Module):
             }
         )
 
-    def __call__(self, conditions: Mapping[str, Int[Array, "B"] | Int[Array, "B M"]]) -> Float[Array, "B F D"]:
-        """Embed every field in the vocabulary's order; a set (B, M), padded with PAD_ROW, is the sum of its members.
+    def __call__(self, conditions: Conditions) -> Float[Array, "B F D"]:
+        """Embed every field in the vocabulary's order; a set (B, M), padded with PAD_ROW, is the sum of its members."""
+        return jnp.stack([embed_rows(self.tables[name][...], conditions[name]) for name in self.names], axis=1)
+
+    def check(self, conditions: Conditions) -> None:
+        """Refuse conditions that are not exactly the model's fields.
 
         Raises:
             ValueError: a field is missing or unknown, by name.
@@ -38,10 +44,10 @@ class ConditionTokens(nnx.Module):
             raise ValueError(
                 f"this model takes the conditions {list(self.names)}; missing {sorted(missing)}, unknown {sorted(extra)}."
             )
-        return jnp.stack([_embed(self.tables[name][...], conditions[name]) for name in self.names], axis=1)
 
 
-def _embed(table: Float[Array, "R D"], rows: Int[Array, "B"] | Int[Array, "B M"]) -> Float[Array, "B D"]:
+def embed_rows(table: Float[Array, "R *D"], rows: Int[Array, "B"] | Int[Array, "B M"]) -> Float[Array, "B *D"]:
+    """Entries of a table by vocabulary row; a set is the sum of its members, PAD_ROW adds nothing."""
     members = rows if rows.ndim == 2 else rows[:, None]
-    embedded = jnp.where((members == PAD_ROW)[..., None], 0.0, table[jnp.maximum(members, 0)])
-    return embedded.sum(axis=1)
+    present = (members != PAD_ROW).reshape(*members.shape, *[1] * (table.ndim - 1))
+    return jnp.where(present, table[jnp.maximum(members, 0)], 0.0).sum(axis=1)

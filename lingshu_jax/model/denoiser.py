@@ -2,35 +2,38 @@
 
 # B cells, G genes, P patches, S genes per patch, N = [summary] + conditions + P positions, D width, V output tokens
 
-from collections.abc import Mapping
-
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from lingshu_jax.kernels.gene_head import GeneHead, all_logits, draw_tokens, patch_inputs, token_nll, token_table
 from lingshu_jax.model.blocks import Blocks, rms_norm
 from lingshu_jax.model.compression import GeneLayout, to_panel, to_patches
-from lingshu_jax.model.conditions import ConditionTokens
+from lingshu_jax.model.conditions import Conditions, ConditionTokens
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.factors import build_factors
 from lingshu_jax.model.parameters import Fixed, ones, scaled_normal, zeros
 from lingshu_jax.model.start import NoStart, build_start
-from lingshu_jax.model.statistics import GeneStatistics
+from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 class FixedArrays(nnx.Module):
     """The arrays of a denoiser that are never trained, under the names they have in it: layout table and start."""
 
-    def __init__(self, config: DenoiserConfig, layout: GeneLayout, statistics: GeneStatistics | None):
+    def __init__(
+        self,
+        config: DenoiserConfig,
+        layout: GeneLayout,
+        conditions: ConditionVocabulary,
+        statistics: StartStatistics | None,
+    ):
         """Real numbers, made on the host; a `Denoiser` built without statistics has the same shapes, zero."""
         self.place, self.gene_at = Fixed(layout.place), Fixed(layout.gene_at)
-        self.start = build_start(config.start, layout, statistics)
+        self.start = build_start(config.start, layout, conditions, statistics)
 
 
-Conditions = Mapping[str, Int[Array, "B"] | Int[Array, "B M"]]
 NOT_ROTATED = -1
 
 
@@ -47,7 +50,7 @@ class Denoiser(nnx.Module):
         layout: GeneLayout,
         conditions: ConditionVocabulary = ConditionVocabulary(),  # noqa: B008 (frozen)
         *,
-        statistics: GeneStatistics | None = None,
+        statistics: StartStatistics | None = None,
         rngs: nnx.Rngs,
     ):
         """Build the parameters.
@@ -71,8 +74,8 @@ class Denoiser(nnx.Module):
         self.condition_tokens = ConditionTokens(conditions, width, rngs=rngs)
         self.blocks = Blocks(config, rngs=rngs)
         self.final_norm = ones((width,), (None,))
-        self.start = build_start(config.start, layout, statistics)
-        self.factors = build_factors(config.factors, patches, slots, width, rngs)
+        self.start = build_start(config.start, layout, conditions, statistics)
+        self.factors = build_factors(config.factors, layout, conditions, width, rngs)
         # A start that knows depth tells it to the network through a summary token of its own.
         self.has_summary = type(self.start).depth is not NoStart.depth
         if self.has_summary:
@@ -98,7 +101,7 @@ class Denoiser(nnx.Module):
     def reference_nll(self, tokens: Int[Array, "B G"]) -> Float[Array, "B G"]:
         """-log-probability of every gene under the start alone, at the depth of the whole unmasked cell, nats."""
         patches = self.patches(tokens)
-        depth = self.start.depth(patches)
+        depth = self.start.depth(patches, {})
         log_rate = None if depth is None else jnp.broadcast_to(jnp.log(depth)[:, None, None], patches.shape)
         tilt = None if log_rate is None else self.start.tilt(log_rate)
         states = jnp.zeros((*patches.shape[:2], 1), jnp.float32)
@@ -111,15 +114,19 @@ class Denoiser(nnx.Module):
         conditions: Conditions | None,
         uniforms: Float[Array, "B G"],
         *,
+        keys: Key[Array, "B"] | None = None,
         temperature: float | Array = 1.0,
         control: Conditions | None = None,
         guidance: float | Array = 0.0,
     ) -> Int[Array, "B G"]:
-        """Draw a token for every gene; with `control` conditions, guided away from them (paper section 6)."""
+        """Draw a token for every gene; with `control` conditions, guided away from them (paper section 6).
+
+        With `keys` a start that knows depth draws it, one depth for all genes of a cell.
+        """
         patches = self.patches(tokens)
         spread = jnp.pad(uniforms, ((0, 0), (0, 1)))[:, self.gene_at[...]]
-        head = self.head_patches(patches, conditions)
-        away_from = None if control is None else self.head_patches(patches, control)
+        head = self.head_patches(patches, conditions, keys=keys)
+        away_from = None if control is None else self.head_patches(patches, control, keys=keys)
         drawn = draw_tokens(head, spread, temperature=temperature, control=away_from, guidance=guidance)
         return to_panel(drawn, self.place[...])
 
@@ -132,15 +139,23 @@ class Denoiser(nnx.Module):
         return to_patches(tokens, self.gene_at[...])
 
     def head_patches(
-        self, tokens: Int[Array, "B P S"], conditions: Conditions | None, expressed: Int[Array, "B C"] | None = None
+        self,
+        tokens: Int[Array, "B P S"],
+        conditions: Conditions | None,
+        expressed: Int[Array, "B C"] | None = None,
+        *,
+        keys: Key[Array, "B"] | None = None,
     ) -> GeneHead:
         """Run the network: everything the logits of every gene are made of, still factored.
 
-        `expressed` holds the only places that can hold a count above 0, where the caller knows them (`patch_inputs`).
+        `expressed` holds the only places that can hold a count above 0, where the caller knows them (`patch_inputs`);
+        with `keys` the cell's depth is drawn instead of being its posterior mean.
         """
         dtype = jnp.dtype(self.config.dtype)
-        depth = self.start.depth(tokens)
-        prefix = self._prefix(tokens, depth, conditions or {})
+        conditions = conditions or {}
+        self.condition_tokens.check(conditions)
+        depth = self.start.depth(tokens, conditions, keys)
+        prefix = self._prefix(tokens, depth, conditions)
         table = token_table(
             self.embedding[...],
             self.w_down[...],
@@ -159,7 +174,7 @@ class Denoiser(nnx.Module):
         matrix = jnp.einsum(
             "dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32
         ).astype(dtype)
-        return GeneHead(states, matrix, self.start.base(), self._tilt(tokens, depth, x))
+        return GeneHead(states, matrix, self.start.base(), self._tilt(tokens, depth, conditions, x))
 
     def _prefix(
         self, tokens: Int[Array, "B P S"], depth: Float[Array, "B"] | None, conditions: Conditions
@@ -171,17 +186,21 @@ class Denoiser(nnx.Module):
             if self.factors is not None:
                 summary = summary + self.factors.summary(tokens, depth)
             parts.append(summary[:, None])
-        if self.conditions.fields or conditions:
+        if self.conditions.fields:
             parts.append(self.condition_tokens(conditions))
         empty = jnp.zeros((tokens.shape[0], 0, self.config.width), jnp.float32)
         return jnp.concatenate([empty, *parts], axis=1)
 
     def _tilt(
-        self, tokens: Int[Array, "B P S"], depth: Float[Array, "B"] | None, x: Float[Array, "B N D"]
+        self,
+        tokens: Int[Array, "B P S"],
+        depth: Float[Array, "B"] | None,
+        conditions: Conditions,
+        x: Float[Array, "B N D"],
     ) -> Float[Array, "B P S"] | None:
         if depth is None:
             return None
         log_rate = jnp.broadcast_to(jnp.log(depth)[:, None, None], tokens.shape)
         if self.factors is not None:
-            log_rate = log_rate + self.factors.log_rate(x[:, 0])
+            log_rate = log_rate + self.factors.log_rate(x[:, 0], conditions)
         return self.start.tilt(log_rate)

@@ -1,4 +1,4 @@
-"""Low-rank gene factors: a path beside the patches from every visible gene to every gene's log-rate."""
+"""Low-rank gene factors: a path beside the patches from visible genes and labels to every gene's log-rate."""
 
 # B cells, P patches, S genes per patch, R rank, D width
 
@@ -10,22 +10,27 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from lingshu_jax.model.blocks import rms_norm
+from lingshu_jax.model.compression import GeneLayout
+from lingshu_jax.model.conditions import Conditions, embed_rows
 from lingshu_jax.model.config import LowRankFactors, NoFactors
 from lingshu_jax.model.parameters import ones, scaled_normal, zeros
 from lingshu_jax.model.start import visible_counts
 from lingshu_jax.tokens import OVERFLOW
+from lingshu_jax.vocabulary import ConditionVocabulary
 
 
 class GeneFactors(nnx.Module):
     """`z = sum over visible genes of log1p(count / depth) A_g / sqrt(visible share)`, and back through B_g."""
 
-    def __init__(self, rank: int, patches: int, genes_per_patch: int, width: int, *, rngs: nnx.Rngs):
-        """A and B are (P, S, R); the way back starts at 0."""
+    def __init__(self, rank: int, layout: GeneLayout, conditions: ConditionVocabulary, width: int, *, rngs: nnx.Rngs):
+        """A and B are (P, S, R); the way back, and what labels add to it, start at 0."""
+        patches, genes_per_patch = layout.gene_at.shape
         self.encode = scaled_normal(rngs, (patches, genes_per_patch, rank), (None, None, None), 0.04)
         self.decode = scaled_normal(rngs, (patches, genes_per_patch, rank), (None, None, None), 0.1)
         self.into = scaled_normal(rngs, (rank, width), (None, "embed"), rank**-0.5)
         self.norm = ones((width,), (None,))
         self.out = zeros((width, rank), ("embed", None))
+        self.labels = nnx.Dict({field.name: zeros((field.rows, rank), (None, None)) for field in conditions.fields})
 
     def summary(self, tokens: Int[Array, "B P S"], depth: Float[Array, "B"]) -> Float[Array, "B D"]:
         """What the visible genes add to the summary token."""
@@ -35,23 +40,31 @@ class GeneFactors(nnx.Module):
         z = jnp.einsum("bps,psr->br", level, self.encode[...]) / jnp.sqrt(share + 0.02)[:, None]
         return z @ self.into[...]
 
-    def log_rate(self, summary_state: Float[Array, "B D"]) -> Float[Array, "B P S"]:
-        """The shift of every gene's log-rate that the summary token's last state tells."""
+    def log_rate(self, summary_state: Float[Array, "B D"], conditions: Conditions) -> Float[Array, "B P S"]:
+        """The shift of every gene's log-rate that the summary token's last state and the labels tell.
+
+        Labels act on the factors directly too: a perturbation's effect on the mean is low-rank, and seen in few cells.
+        """
         z = rms_norm(summary_state.astype(jnp.float32), self.norm[...]) @ self.out[...]
+        z = z + sum(embed_rows(self.labels[name][...], rows) for name, rows in conditions.items())
         return jnp.einsum("br,psr->bps", z, self.decode[...])
 
 
 @functools.singledispatch
-def build_factors(config: Any, patches: int, genes_per_patch: int, width: int, rngs: nnx.Rngs) -> GeneFactors | None:
+def build_factors(
+    config: Any, layout: GeneLayout, conditions: ConditionVocabulary, width: int, rngs: nnx.Rngs
+) -> GeneFactors | None:
     """The factor module of a factor setting, None for a model without."""
     raise TypeError(f"no gene factors for {type(config).__name__}.")
 
 
 @build_factors.register
-def _(config: NoFactors, patches: int, genes_per_patch: int, width: int, rngs: nnx.Rngs) -> None:
+def _(config: NoFactors, layout: GeneLayout, conditions: ConditionVocabulary, width: int, rngs: nnx.Rngs) -> None:
     return None
 
 
 @build_factors.register
-def _(config: LowRankFactors, patches: int, genes_per_patch: int, width: int, rngs: nnx.Rngs) -> GeneFactors:
-    return GeneFactors(config.rank, patches, genes_per_patch, width, rngs=rngs)
+def _(
+    config: LowRankFactors, layout: GeneLayout, conditions: ConditionVocabulary, width: int, rngs: nnx.Rngs
+) -> GeneFactors:
+    return GeneFactors(config.rank, layout, conditions, width, rngs=rngs)

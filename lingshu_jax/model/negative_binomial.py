@@ -37,7 +37,7 @@ def _token_mass(mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
     low, width = (a.astype(np.float64) for a in token_bins())
     exact = log_pmf(low[:100], mean, dispersion)
     step = width[100:OVERFLOW] / POINTS_PER_BIN
-    points = low[100:OVERFLOW, None] + step[:, None] * np.arange(POINTS_PER_BIN) + np.floor(step / 2)[:, None]
+    points = low[100:OVERFLOW, None] + step[:, None] * np.arange(POINTS_PER_BIN) + (step[:, None] - 1) / 2
     masses = log_pmf(points.ravel(), mean, dispersion).reshape(len(mean), -1, POINTS_PER_BIN)
     binned = np.logaddexp.reduce(masses, axis=-1) + np.log(step)
     ratio = mean / (dispersion + mean)

@@ -9,20 +9,25 @@ gene's log-rate tilts them. Training adds to that what genes say about each othe
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from lingshu_jax.kernels.gene_head import token_counts
 from lingshu_jax.model.compression import GeneLayout
+from lingshu_jax.model.conditions import Conditions, embed_rows
 from lingshu_jax.model.config import DepthNB, LogFrequency, NoBias
 from lingshu_jax.model.negative_binomial import log_token_mass
 from lingshu_jax.model.parameters import Fixed
-from lingshu_jax.model.statistics import GeneStatistics
+from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import OVERFLOW, VOCAB_SIZE
+from lingshu_jax.vocabulary import ConditionVocabulary
 
 MEAN_FLOOR = 1e-8
+SMALLEST_DEPTH = 1e-3
+"""A drawn depth is at least this much of its posterior's scale, so that its logarithm is finite."""
 
 
 class NoStart(nnx.Module):
@@ -32,8 +37,14 @@ class NoStart(nnx.Module):
         """The fixed part of the logits."""
         return None
 
-    def depth(self, tokens: Int[Array, "B P S"]) -> Float[Array, "B"] | None:
-        """The cell's depth given its visible genes, 1 = the average cell; None where the start has no notion of it."""
+    def depth(
+        self, tokens: Int[Array, "B P S"], conditions: Conditions, keys: Key[Array, "B"] | None = None
+    ) -> Float[Array, "B"] | None:
+        """The cell's depth given its visible genes and labels, 1 = the average cell; None where it is not known.
+
+        With keys it is drawn from its posterior instead of being its mean: genes that are drawn together then share
+        one depth, as the genes of a cell do. Without that the spread of library sizes would collapse.
+        """
         return None
 
     def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"] | None:
@@ -44,7 +55,7 @@ class NoStart(nnx.Module):
 class FrequencyStart(NoStart):
     """Logits start at the smoothed log-frequencies of each gene."""
 
-    def __init__(self, layout: GeneLayout, statistics: GeneStatistics | None):
+    def __init__(self, layout: GeneLayout, statistics: StartStatistics | None):
         """Zeros where `statistics` is None: a shape to restore into."""
         self.table = Fixed(_table(layout, None if statistics is None else log_frequencies(statistics.histogram)))
 
@@ -55,32 +66,42 @@ class FrequencyStart(NoStart):
 class DepthStart(NoStart):
     """Logits start at each gene's negative binomial, scaled by the posterior mean of the cell's depth."""
 
-    def __init__(self, layout: GeneLayout, statistics: GeneStatistics | None):
+    def __init__(self, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None):
         """Zeros where `statistics` is None: a shape to restore into."""
         shape = layout.gene_at.shape
         self.table = Fixed(_table(layout, None))
         self.mean, self.dispersion = Fixed(np.zeros(shape, np.float32)), Fixed(np.ones(shape, np.float32))
         self.prior_shape = Fixed(np.ones((), np.float32))
+        self.effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.fields})
         if statistics is not None:
             mean = np.maximum(statistics.mean, MEAN_FLOOR)
             self.table = Fixed(_table(layout, log_token_mass(mean, statistics.dispersion)))
             self.mean = Fixed(layout.spread(mean.astype(np.float32), padding=0.0))
             self.dispersion = Fixed(layout.spread(statistics.dispersion.astype(np.float32), padding=1.0))
-            # The gamma prior of mean 1 whose variance is that of a log-normal with the observed log-variance.
-            variance = max(float(np.expm1(statistics.library_log_variance)), 1e-6)
+            # The gamma prior whose variance is that of a log-normal with the observed log-variance.
+            variance = max(float(np.expm1(statistics.depth_log_variance)), 1e-6)
             self.prior_shape = Fixed(np.float32(1.0 / variance))
+            effects = {name: Fixed(effect.astype(np.float32)) for name, effect in statistics.depth_effects.items()}
+            self.effects = nnx.Dict(effects)
 
     def base(self) -> Float[Array, "S P V"]:
         return self.table[...]
 
-    def depth(self, tokens: Int[Array, "B P S"]) -> Float[Array, "B"]:
-        """Posterior mean under a gamma prior; genes weigh by inverse variance. 1 when everything is masked."""
+    def depth(
+        self, tokens: Int[Array, "B P S"], conditions: Conditions, keys: Key[Array, "B"] | None = None
+    ) -> Float[Array, "B"]:
+        """Posterior mean under a gamma prior; genes weigh by inverse variance. With every gene masked, what the labels
+        tell: 1 without labels."""
         mean, prior = self.mean[...], self.prior_shape[...]
         weight = 1.0 / (1.0 + mean / self.dispersion[...])
         visible = tokens <= OVERFLOW
         observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
         expected = jnp.where(visible, mean * weight, 0.0).sum((1, 2))
-        return (prior + observed) / (prior + expected)
+        expected_by_labels = jnp.exp(sum(embed_rows(self.effects[name][...], rows) for name, rows in conditions.items()))
+        shape, rate = prior + observed, prior / expected_by_labels + expected
+        if keys is None:
+            return shape / rate
+        return jnp.maximum(jax.vmap(jax.random.gamma)(keys, shape), SMALLEST_DEPTH) / rate
 
     def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"]:
         """log r + log((theta + mu) / (theta + r mu)): the same negative binomial with mean r mu, up to its normaliser."""
@@ -101,24 +122,24 @@ def log_frequencies(histogram: np.ndarray) -> np.ndarray:
 
 
 @functools.singledispatch
-def build_start(config: Any, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+def build_start(config: Any, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
     """The start module of a start setting; arrays are zeros where `statistics` is None."""
     raise TypeError(f"no start for {type(config).__name__}.")
 
 
 @build_start.register
-def _(config: NoBias, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+def _(config: NoBias, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
     return NoStart()
 
 
 @build_start.register
-def _(config: LogFrequency, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
+def _(config: LogFrequency, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
     return FrequencyStart(layout, statistics)
 
 
 @build_start.register
-def _(config: DepthNB, layout: GeneLayout, statistics: GeneStatistics | None) -> NoStart:
-    return DepthStart(layout, statistics)
+def _(config: DepthNB, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
+    return DepthStart(layout, vocabulary, statistics)
 
 
 def _table(layout: GeneLayout, log_mass: np.ndarray | None) -> np.ndarray:

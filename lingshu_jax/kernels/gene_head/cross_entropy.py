@@ -1,24 +1,18 @@
-"""Decompress, head and cross-entropy in one pass over slots; the gradient is computed in the forward pass."""
+"""Decompress, head and cross-entropy in one pass over tiles; the gradient is computed in the forward pass."""
 
-# B cells, P patches, S genes per patch, D width, V output tokens
-
+# B cells, P patches, p patches of a tile, S genes per patch, D width, V output tokens, K <= V of them corrected
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.gene_head.head import GeneHead, slot_logits, token_counts
+from lingshu_jax.kernels.gene_head.head import GeneHead, token_counts
+from lingshu_jax.kernels.gene_head.tiles import join_genes, join_states, map_genes, slots_of, split_tiles, tile_logits
 
 
 def token_nll(head: GeneHead, targets: Int[Array, "B P S"]) -> Float[Array, "B P S"]:
-    """-log p(target) of every gene in nats, one slot at a time. A target outside the vocabulary gives no useful number."""
-
-    def one_slot(slot: tuple[dict[str, Array], Array]) -> Array:
-        parts, slot_targets = slot
-        return _nll(slot_logits(head.states, parts), slot_targets)
-
-    nll = jax.lax.map(one_slot, (head.slots(), jnp.moveaxis(targets, 2, 0)))
-    return jnp.moveaxis(nll, 0, 2)
+    """-log p(target) of every gene in nats. A target outside the vocabulary gives no useful number."""
+    return map_genes(_nll, (head,), targets=targets)
 
 
 def weighted_cross_entropy(
@@ -26,7 +20,7 @@ def weighted_cross_entropy(
 ) -> Float[Array, ""]:
     """`sum(weights * -log p(targets))` over cells and genes, differentiable in states, matrix and tilt.
 
-    Logits live for one slot at a time, and the backward pass recomputes none of them: gradients are formed where the
+    Logits live for one tile at a time, and the backward pass recomputes none of them: gradients are formed where the
     logits are, and only scaled by the incoming cotangent later. Entries of weight 0 add nothing, whatever their target.
     """
     base = None if head.base is None else jax.lax.stop_gradient(head.base)
@@ -35,42 +29,46 @@ def weighted_cross_entropy(
 
 @jax.custom_vjp
 def _cross_entropy(states, matrix, tilt, base, targets, weights):
-    head = GeneHead(states, matrix, base, tilt)
-
-    def add_slot(total: Array, slot: tuple[dict[str, Array], Array, Array]) -> tuple[Array, None]:
-        parts, slot_targets, slot_weights = slot
-        nll = _nll(slot_logits(states, parts), slot_targets)
-        return total + jnp.where(slot_weights > 0, nll * slot_weights, 0.0).sum(), None
-
-    slots = (head.slots(), jnp.moveaxis(targets, 2, 0), jnp.moveaxis(weights, 2, 0))
-    return jax.lax.scan(add_slot, jnp.zeros((), jnp.float32), slots)[0]
+    nll = token_nll(GeneHead(states, matrix, base, tilt), targets)
+    return jnp.where(weights > 0, nll * weights, 0.0).sum()
 
 
 def _forward(states, matrix, tilt, base, targets, weights):
-    head = GeneHead(states, matrix, base, tilt)
-    counts = token_counts()
+    tiles = split_tiles(GeneHead(states, matrix, base, tilt), targets=targets, weights=weights)
 
-    def add_slot(carry: tuple[Array, Array], slot: tuple[dict[str, Array], Array, Array]):
-        total, d_states = carry
-        parts, slot_targets, slot_weights = slot
-        logits = slot_logits(states, parts)
-        log_total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        hit = slot_targets[..., None] == jnp.arange(logits.shape[-1])
-        nll = log_total[..., 0] - jnp.where(hit, logits, 0.0).sum(-1)
-        total = total + jnp.where(slot_weights > 0, nll * slot_weights, 0.0).sum()
-        d_logits = (jnp.exp(logits - log_total) - hit) * slot_weights[..., None]
-        d_tilt = d_logits @ counts if "tilt" in parts else None
-        d_logits = d_logits[..., : parts["matrix"].shape[-1]].astype(states.dtype)
-        d_states = d_states + jnp.einsum("bpk,dk->bpd", d_logits, parts["matrix"], preferred_element_type=jnp.float32)
-        d_matrix = jnp.einsum("bpd,bpk->dk", states, d_logits, preferred_element_type=jnp.float32)
-        return (total, d_states), (d_matrix, d_tilt)
+    def add_tile(carry: tuple[Array, Array], tile: dict[str, Array]):
+        def add_slot(carry: tuple[Array, Array], slot: dict[str, Array]):
+            nll, d_states, d_matrix, d_tilt = _slot_gradients(tile, slot)
+            return (carry[0] + nll, carry[1] + d_states), (d_matrix, d_tilt)
 
-    slots = (head.slots(), jnp.moveaxis(targets, 2, 0), jnp.moveaxis(weights, 2, 0))
-    zero = (jnp.zeros((), jnp.float32), jnp.zeros(states.shape, jnp.float32))
-    (total, d_states), (d_matrix, d_tilt) = jax.lax.scan(add_slot, zero, slots)
-    if d_tilt is not None:
-        d_tilt = jnp.moveaxis(d_tilt, 0, 2)
-    return total, (d_states.astype(states.dtype), d_matrix.astype(matrix.dtype), d_tilt)
+        zero = (jnp.zeros((), jnp.float32), jnp.zeros(tile["states"].shape, jnp.float32))
+        (nll, d_states), (d_matrix, d_tilt) = jax.lax.scan(add_slot, zero, slots_of(tile, matrix))
+        return (carry[0] + nll, carry[1] + d_matrix), (d_states, d_tilt)
+
+    zero = (jnp.zeros((), jnp.float32), jnp.zeros(matrix.shape, jnp.float32))
+    (nll, d_matrix), (d_states, d_tilt) = jax.lax.scan(add_tile, zero, tiles)
+    d_states = join_states(d_states, states.shape[1]).astype(states.dtype)
+    return nll, (d_states, d_matrix.astype(matrix.dtype), None if tilt is None else join_genes(d_tilt, tilt.shape[1]))
+
+
+def _slot_gradients(tile: dict[str, Array], slot: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
+    """Weighted loss of one slot of one tile, and its gradients by states (B, p, D), matrix (D, K) and tilt (B, p)."""
+    matrix, targets, weights, counts = slot["matrix"], slot["targets"], slot["weights"], jnp.asarray(token_counts())
+    logits = tile_logits(tile, slot)
+    targets = jnp.minimum(targets, logits.shape[-1] - 1)
+    top = logits.max(axis=-1, keepdims=True)
+    mass = jnp.exp(logits - top)
+    total = mass.sum(axis=-1)
+    hit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    nll = jnp.where(weights > 0, (jnp.log(total) + top[..., 0] - hit) * weights, 0.0).sum()
+    d_mass = mass * (weights / total)[..., None]
+    d_tilt = d_mass @ counts - weights * counts[targets]
+    at_target = targets[..., None] == jnp.arange(matrix.shape[-1])
+    d_logits = d_mass[..., : matrix.shape[-1]] - jnp.where(at_target, weights[..., None], 0.0)
+    d_logits = d_logits.astype(tile["states"].dtype)
+    d_states = jnp.einsum("bpk,dk->bpd", d_logits, matrix, preferred_element_type=jnp.float32)
+    d_matrix = jnp.einsum("bpd,bpk->dk", tile["states"], d_logits, preferred_element_type=jnp.float32)
+    return nll, d_states, d_matrix, d_tilt
 
 
 def _backward(gradients, cotangent):
@@ -81,6 +79,6 @@ def _backward(gradients, cotangent):
 _cross_entropy.defvjp(_forward, _backward)
 
 
-def _nll(logits: Float[Array, "B P V"], targets: Int[Array, "B P"]) -> Float[Array, "B P"]:
+def _nll(logits: Float[Array, "B p V"], *, targets: Int[Array, "B p"]) -> Float[Array, "B p"]:
     hit = jnp.take_along_axis(logits, jnp.minimum(targets, logits.shape[-1] - 1)[..., None], axis=-1)
     return jax.nn.logsumexp(logits, axis=-1) - hit[..., 0]

@@ -1,12 +1,12 @@
-"""Categorical draws of every gene's token, one slot of logits at a time."""
+"""Categorical draws of every gene's token, one tile of logits at a time."""
 
 # B cells, P patches, S genes per patch, V output tokens
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.gene_head.head import GeneHead, slot_logits
+from lingshu_jax.kernels.gene_head.head import GeneHead
+from lingshu_jax.kernels.gene_head.tiles import map_genes
 
 
 def draw_tokens(
@@ -22,17 +22,15 @@ def draw_tokens(
     With `control` the logits are guided (paper section 6): control + (guidance + 1) * (logits - control).
     """
 
-    def one_slot(slot: tuple[dict[str, Array], dict[str, Array], Array]) -> Array:
-        parts, control_parts, slot_uniforms = slot
-        logits = slot_logits(head.states, parts)
-        if control is not None:
-            away_from = slot_logits(control.states, control_parts)
-            logits = away_from + (guidance + 1.0) * (logits - away_from)
-        return invert_cumulative(logits / temperature, slot_uniforms)
+    def plain(logits: Array, *, uniforms: Array) -> Array:
+        return invert_cumulative(logits / temperature, uniforms)
 
-    control_slots = {} if control is None else control.slots()
-    drawn = jax.lax.map(one_slot, (head.slots(), control_slots, jnp.moveaxis(uniforms, 2, 0)))
-    return jnp.moveaxis(drawn, 0, 2)
+    def guided(logits: Array, away_from: Array, *, uniforms: Array) -> Array:
+        return plain(away_from + (guidance + 1.0) * (logits - away_from), uniforms=uniforms)
+
+    if control is None:
+        return map_genes(plain, (head,), uniforms=uniforms)
+    return map_genes(guided, (head, control), uniforms=uniforms)
 
 
 def invert_cumulative(logits: Float[Array, "... V"], uniforms: Float[Array, "..."]) -> Int[Array, "..."]:

@@ -4,6 +4,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +29,6 @@ class GeneHead:
     tilt: Float[Array, "B P S"] | None
     """Shift of the log-rate, one scalar per cell and gene."""
 
-    def slots(self) -> dict[str, Array]:
-        """The arrays that differ by slot, slot axis first: what a scan over slots runs through."""
-        slots = {"matrix": self.matrix}
-        if self.base is not None:
-            slots["base"] = jax.lax.stop_gradient(self.base)
-        if self.tilt is not None:
-            slots["tilt"] = jnp.moveaxis(self.tilt, 2, 0)
-        return slots
-
 
 def token_counts() -> np.ndarray:
     """The representative count of every output token (bin midpoints), fp32 (V,): what a log-rate tilt multiplies."""
@@ -44,8 +36,8 @@ def token_counts() -> np.ndarray:
     return (low + width // 2).astype(np.float32)
 
 
-def slot_logits(states: Float[Array, "B P D"], slot: dict[str, Array]) -> Float[Array, "B P V"]:
-    """The fp32 logits of one slot."""
+def slot_logits(states: Float[Array, "B P D"], slot: dict[str, Any]) -> Float[Array, "B P V"]:
+    """The fp32 logits of one slot from its `matrix` (D, K) and, where there are, `base` (P, V) and `tilt` (B, P)."""
     logits = jnp.einsum("bpd,dk->bpk", states, slot["matrix"], preferred_element_type=jnp.float32)
     logits = jnp.pad(logits, ((0, 0), (0, 0), (0, VOCAB_SIZE - logits.shape[-1])))
     if "base" in slot:
@@ -57,7 +49,9 @@ def slot_logits(states: Float[Array, "B P D"], slot: dict[str, Array]) -> Float[
 
 def all_logits(head: GeneHead) -> Float[Array, "B P S V"]:
     """Every logit at once: for small panels and tests only."""
-    logits = jax.lax.map(functools.partial(slot_logits, head.states), head.slots())
-    return jnp.moveaxis(logits, 0, 2)
-
-
+    slots = {"matrix": head.matrix}
+    if head.base is not None:
+        slots["base"] = head.base
+    if head.tilt is not None:
+        slots["tilt"] = jnp.moveaxis(head.tilt, 2, 0)
+    return jnp.moveaxis(jax.lax.map(functools.partial(slot_logits, head.states), slots), 0, 2)

@@ -78,7 +78,8 @@ def screen() -> World:
     test = np.array([pair in held_out for pair in zip(context, target, strict=True)])
     test |= (target == "non-targeting") & (np.random.default_rng(0).random(len(target)) < 0.4)
     split = SplitInMemory(np.flatnonzero(~test), np.flatnonzero(test)[:0], np.flatnonzero(test))
-    asked = [pair in held_out for pair in zip(oracle.obs["cell_line"], oracle.obs["target_gene"], strict=True)]
+    pairs = zip(oracle.obs["cell_line"], oracle.obs["target_gene"], strict=True)
+    asked = [pair in held_out or pair[1] == "non-targeting" for pair in pairs]
     return World(store, split, statistics_of(store, split), oracle[asked].copy())
 
 

@@ -38,7 +38,9 @@ def test_nb_depth_is_the_mixture_over_depths_of_products_over_genes() -> None:
         for depth in model.depths:
             p = model.dispersion / (model.dispersion + depth * model.mean)
             bin_counts = np.arange(low[token], low[token] + width[token])
-            pair = nbinom.pmf(small, model.dispersion[0], p[0]) * nbinom.pmf(bin_counts, model.dispersion[1], p[1]).sum()
+            pair = (
+                nbinom.pmf(small, model.dispersion[0], p[0]) * nbinom.pmf(bin_counts, model.dispersion[1], p[1]).sum()
+            )
             expected += pair / len(model.depths)
         assert model.nats(cells_of(counts))[0] == pytest.approx(-np.log(expected), rel=1e-9)
 

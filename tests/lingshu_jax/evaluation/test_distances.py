@@ -42,9 +42,7 @@ def test_mmd_is_the_biased_squared_statistic_of_five_kernels() -> None:
 def test_energy_distance_is_its_definition() -> None:
     x, y = clouds()
     d, n = np.sqrt(squares(np.concatenate([x, y]))), len(x)
-    assert energy_distance(x, y) == pytest.approx(
-        2 * d[:n, n:].mean() - d[:n, :n].mean() - d[n:, n:].mean(), rel=1e-3
-    )
+    assert energy_distance(x, y) == pytest.approx(2 * d[:n, n:].mean() - d[:n, :n].mean() - d[n:, n:].mean(), rel=1e-3)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 5.0])

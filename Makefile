@@ -1,0 +1,91 @@
+# Every target sets itself up: `make demo` and `make test` work as the only command after a clone.
+#
+#   DATA   h5ad files            STORE  the cell store         EXP    experiment to train
+#   RUN    a run's reference     RUNS   folder of run folders  OUT    where a result goes
+#   SET    more options, as on the command line: SET="--training.steps 500 --mesh.fsdp 4"
+#   ACCEL  cpu, cuda or tpu      PYTHON a python >= 3.12
+DATA  ?=
+STORE ?= cells.store
+EXP   ?= cells
+RUN   ?= latest
+RUNS  ?= runs
+OUT   ?=
+SET   ?=
+ACCEL ?= cpu
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.13 python3.14 python3 python,$(shell $(name) -c 'import sys; sys.version_info >= (3, 12) and print("$(name)")' 2>/dev/null)))
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+LINGSHU := $(BIN)/lingshu
+STAMP   := $(VENV)/.installed-$(ACCEL)
+EXTRAS  := eval,test,lint$(if $(filter cpu,$(ACCEL)),,$(comma)$(ACCEL))
+comma   := ,
+DEMO    := demo
+
+.PHONY: help install demo test lint inspect ingest train sample eval report runs clean ui bench check-tpu results chaos fuzz
+
+help:
+	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
+	@echo "targets: install demo test lint inspect ingest train sample eval report runs bench clean"
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python >= 3.12 found. Install one, or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@case "$(ACCEL)" in cpu|cuda|tpu) ;; *) echo "ACCEL must be cpu, cuda or tpu, not '$(ACCEL)'." >&2; exit 2;; esac
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(shell sed -n 's/^uv==//p' constraints.txt)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: install
+	@mkdir -p $(DEMO)
+	$(LINGSHU) simulate $(DEMO)/screen.h5ad
+	$(LINGSHU) inspect $(DEMO)/screen.h5ad
+	$(LINGSHU) ingest $(DEMO)/screen.h5ad --out $(DEMO)/screen.store --columns.context cell_line \
+	  --columns.perturbation target_gene --columns.control non-targeting --columns.batch gem_group
+	$(LINGSHU) train demo --store $(DEMO)/screen.store --runs $(DEMO)/runs --run demo $(SET)
+	$(LINGSHU) sample demo --split test --runs $(DEMO)/runs
+	$(LINGSHU) evaluate demo --runs $(DEMO)/runs
+	$(LINGSHU) report demo --runs $(DEMO)/runs --out $(DEMO)/report.html
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not soak" $(SET)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+inspect: install
+	$(LINGSHU) inspect $(DATA) $(SET)
+
+ingest: install
+	$(LINGSHU) ingest $(DATA) --out $(STORE) $(SET)
+
+train: install
+	$(LINGSHU) train $(EXP) --store $(STORE) --runs $(RUNS) $(SET)
+
+sample: install
+	$(LINGSHU) sample $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(or $(SET),--split test)
+
+eval: install
+	$(LINGSHU) sample $(RUN) --split test --runs $(RUNS)
+	$(LINGSHU) evaluate $(RUN) --runs $(RUNS) $(SET)
+	$(LINGSHU) report $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT))
+
+report: install
+	$(LINGSHU) report $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
+
+runs: install
+	$(LINGSHU) runs --runs $(RUNS) $(SET)
+
+bench: install
+	$(BIN)/python -m experiments.benchmarks.gene_layers $(SET)
+
+# Names that are promised, and not built in this version.
+ui check-tpu results chaos fuzz:
+	@echo "make $@ is not part of version $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lingshu_jax/__init__.py); see CHANGELOG.md." >&2; exit 2
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,91 @@
+"""Effect baselines on pseudobulks that are written down by hand."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from experiments.evaluation.baselines import (
+    Additive,
+    ContextMean,
+    MeanEffect,
+    NoChange,
+    PerturbationTransfer,
+    SampledMeanEffect,
+    TrainingMean,
+    fit_baselines,
+)
+from experiments.evaluation.labels import CONTROL
+from experiments.evaluation.training_effects import TrainingEffects
+
+GENES = 5
+CONTEXT = {"a": np.arange(GENES) + 1.0, "b": np.arange(GENES)[::-1] + 2.0}
+EFFECT = {"p": np.array([1.0, 0, 0, -1, 0]), "q": np.array([0, 2.0, 0, 0, -1]), "r": np.array([0, 0, 3.0, 1, 0])}
+
+
+@pytest.fixture
+def training() -> TrainingEffects:
+    """Additive effects; (b, r) is held out."""
+    keys = [(c, p) for c in CONTEXT for p in (CONTROL, *EFFECT) if (c, p) != ("b", "r")]
+    mean = np.stack([CONTEXT[c] + (EFFECT[p] if p != CONTROL else 0) for c, p in keys])
+    return TrainingEffects(
+        target_sum=100.0,
+        index={key: i for i, key in enumerate(keys)},
+        mean=mean,
+        cells=np.full(len(keys), 40),
+        controls={c: scipy.sparse.csr_matrix(np.tile(CONTEXT[c], (30, 1))) for c in CONTEXT},
+    )
+
+
+def predicted(baseline, context: str = "b", perturbation: str = "r") -> np.ndarray:
+    found = baseline.predict(context, perturbation, 50, np.random.default_rng(0))
+    assert found is not None
+    return found
+
+
+def test_transfer_and_additive_complete_an_additive_screen_exactly(training) -> None:
+    truth = CONTEXT["b"] + EFFECT["r"]
+    np.testing.assert_allclose(predicted(PerturbationTransfer.fit(training)), truth)
+    np.testing.assert_allclose(predicted(Additive.fit(training)), truth, atol=1e-9)
+
+
+def test_transfer_never_looks_at_the_context_itself(training) -> None:
+    training.mean[training.index["a", "r"]] += 7
+    np.testing.assert_allclose(predicted(PerturbationTransfer.fit(training), "a", "p"), CONTEXT["a"] + EFFECT["p"])
+    assert PerturbationTransfer.fit(training).predict("a", "r", 50, np.random.default_rng(0)) is None
+
+
+def test_mean_effect_is_one_delta_for_all_and_weighs_contexts_equally(training) -> None:
+    in_a, in_b = sum(EFFECT.values()) / 3, (EFFECT["p"] + EFFECT["q"]) / 2
+    expected = (in_a + in_b) / 2
+    np.testing.assert_allclose(predicted(MeanEffect.fit(training)) - CONTEXT["b"], expected)
+    np.testing.assert_allclose(predicted(MeanEffect.fit(training), "a", "p") - CONTEXT["a"], expected)
+    np.testing.assert_allclose(predicted(SampledMeanEffect.fit(training)) - CONTEXT["b"], expected)
+
+
+def test_context_mean_no_change_and_training_mean(training) -> None:
+    np.testing.assert_allclose(predicted(ContextMean.fit(training)), CONTEXT["b"] + (EFFECT["p"] + EFFECT["q"]) / 2)
+    np.testing.assert_allclose(predicted(NoChange.fit(training)), CONTEXT["b"])
+    np.testing.assert_allclose(predicted(TrainingMean.fit(training), "a", "r"), CONTEXT["a"] + EFFECT["r"])
+
+
+def test_baselines_say_when_they_do_not_apply(training) -> None:
+    rng = np.random.default_rng(0)
+    answers = {baseline.name: baseline.predict("nowhere", "r", 10, rng) for baseline in fit_baselines(training)}
+    assert set(answers.values()) == {None}
+    assert TrainingMean.fit(training).predict("b", "r", 10, rng) is None
+    assert Additive.fit(training).predict("b", "unseen", 10, rng) is None
+
+
+def test_training_pseudobulks_are_those_of_the_training_cells_only(screen) -> None:
+    training = TrainingEffects.read(screen.store, screen.split, screen.statistics)
+    obs = screen.store.obs.iloc[screen.split.train]
+    context, target = obs["cell_line"].astype(str), obs["target_gene"].astype(str)
+    key = next(key for key in training.index if key[0] == "line_A" and key[1] != CONTROL)
+    rows = screen.split.train[((context == key[0]) & (target == key[1])).to_numpy()]
+    counts = screen.store.counts(rows).toarray()
+    expected = np.log1p(counts * training.target_sum / counts.sum(1, keepdims=True)).mean(0)
+    np.testing.assert_allclose(training.pseudobulk(*key), expected, rtol=1e-9)
+    assert training.n_cells(*key) == len(rows)
+    test = screen.store.obs.iloc[screen.split.test].astype(str)
+    held_out = set(zip(test["cell_line"], test["target_gene"], strict=True))
+    assert not {key for key in training.index if key[1] != CONTROL} & held_out

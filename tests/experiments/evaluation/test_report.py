@@ -1,0 +1,116 @@
+"""The report: one page that stands alone, whatever the run has or lacks."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data_pipelines.errors import InputError
+from experiments.evaluation import extras
+from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.report import write_report
+
+NASTY = "<script>alert('x')</script>"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, screen):
+    """A run with one perturbation evaluation in which a context is named like a script."""
+    folder = tmp_path_factory.mktemp("runs") / "demo" / "0123456789"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"name": NASTY}))
+    lines = [{"step": s, "loss": 2 - s / 100, "val_nats": 400 - s} for s in range(0, 50, 5)]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 50, "lo')
+    found = evaluate(
+        store=screen.store,
+        split=screen.split,
+        statistics=screen.statistics,
+        generated=screen.oracle,
+        bounds={"rows": screen.split.test[:9], "nats": np.full(9, 300.0), "standard_errors": np.ones(9)},
+        embedding=False,
+    )
+    rng = np.random.default_rng(0)
+    coded = {"umap_real": rng.normal(size=(20, 2)), "umap_model": rng.normal(size=(20, 2))}
+    codes = {"umap_code_real": np.arange(20) % 2, "umap_code_model": np.full(20, -1)}
+    found = dataclasses.replace(
+        found,
+        provenance={"step": 77},
+        arrays=found.arrays | coded | codes,
+        composition=dataclasses.replace(found.composition, labels=(NASTY, "$b$")),
+        pictures=dataclasses.replace(found.pictures, umap_labels=(NASTY, "b"), umap_column="cell_line"),
+    )
+    found.save(folder / "evaluations" / "first")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run_folder) -> str:
+    return write_report(run_folder, [run_folder / "evaluations" / "first"], run_folder / "report.html").read_text()
+
+
+def test_the_page_needs_nothing_from_outside(page) -> None:
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "@import" not in page and "url(" not in page
+    assert "<link" not in page
+
+
+def test_labels_cannot_run_as_scripts(page) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_page_has_its_tables_and_pictures(page) -> None:
+    for words in (
+        "At a glance",
+        "Held-out likelihood",
+        "Perturbation effects",
+        "Planted truth",
+        "Distributions",
+        "Cells and genes",
+        "What the words mean",
+        "perturbation_transfer",
+        "real vs real",
+        "nb_depth per label",
+        "checkpoint step <b>77</b>",
+        "prefers-color-scheme",
+        "Real held-out cells",
+        "Nats per cell by step",
+    ):
+        assert words in page, words
+    assert page.count('src="data:image/') >= 12
+
+
+def test_a_run_without_evaluations_or_logs_has_a_report(tmp_path) -> None:
+    text = write_report(tmp_path, [], tmp_path / "out" / "report.html").read_text()
+    assert "No evaluation yet" in text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_a_bare_evaluation_has_a_report(plain, tmp_path) -> None:
+    found = evaluate(
+        store=plain.store, split=plain.split, statistics=plain.statistics, generated=plain.oracle, embedding=False
+    )
+    found.save(tmp_path / "evaluations" / "bare")
+    text = write_report(tmp_path, [tmp_path / "evaluations" / "bare"], tmp_path / "report.html").read_text()
+    assert "Distributions" in text and "Perturbation effects" not in text and "n/a" not in text
+
+
+def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch) -> None:
+    with pytest.raises(InputError, match="no run folder"):
+        write_report(tmp_path / "nowhere", [], tmp_path / "report.html")
+    monkeypatch.setattr(extras.importlib, "import_module", _refuse)
+    with pytest.raises(InputError, match=r"pip install 'lingshu-jax\[eval\]'"):
+        write_report(tmp_path, [], tmp_path / "report.html")
+
+
+def _refuse(name: str) -> None:
+    raise ModuleNotFoundError(name=name)
+
+
+@pytest.mark.slow
+def test_the_umap_of_an_evaluation_has_every_cell_once(plain) -> None:
+    found = evaluate(store=plain.store, split=plain.split, statistics=plain.statistics, generated=plain.oracle)
+    assert found.arrays["umap_real"].shape == found.arrays["umap_model"].shape == (60, 2)
+    assert np.isfinite(found.arrays["umap_real"]).all()

@@ -1,0 +1,114 @@
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_pipelines.errors import InputError
+from experiments import load_run
+from experiments.__main__ import run
+from experiments.runs import find_run
+from lingshu_jax.diffusion import GeometricSchedule, SamplerConfig
+
+SAMPLER = SamplerConfig(schedule=GeometricSchedule(steps=3), cells_per_device=8)
+
+
+@pytest.fixture(scope="module")
+def loaded(runs):
+    return load_run("tiny", runs=runs)
+
+
+def table(*rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["cell_line", "target_gene", "n_cells"])
+
+
+def target(loaded, i=0) -> str:
+    return loaded.plan.vocabulary.perturbation.labels[i]
+
+
+def test_cells_are_integer_counts_with_labels_and_provenance(loaded):
+    cells = loaded.sample(table(("line_A", target(loaded), 5), ("line_B", "non-targeting", 3)), sampler=SAMPLER)
+    assert cells.X.dtype == np.int32 and cells.X.min() >= 0 and cells.X.sum() > 0
+    assert cells.obs["cell_line"].tolist() == ["line_A"] * 5 + ["line_B"] * 3
+    assert list(cells.var_names) == list(loaded.plan.panel.genes) and cells.obs_names.is_unique
+    provenance = json.loads(cells.uns["lingshu"])
+    assert provenance["step"] == 12 and provenance["store_hash"] == loaded.plan.store_hash
+
+
+def test_a_condition_gives_the_same_cells_in_any_company(loaded):
+    one = loaded.sample(table(("line_B", target(loaded), 9)), sampler=SAMPLER)
+    both = loaded.sample(table(("line_A", "non-targeting", 4), ("line_B", target(loaded), 20)), sampler=SAMPLER)
+    np.testing.assert_array_equal(one.X.toarray(), both.X[4:13].toarray())
+    other = loaded.sample(table(("line_B", target(loaded), 9)), sampler=SAMPLER, seed=1)
+    assert (one.X != other.X).nnz > 0
+
+
+def test_two_perturbations_make_a_set(loaded):
+    pair = f"{target(loaded)}+{target(loaded, 1)}"
+    cells = loaded.sample(table(("line_A", pair, 2), ("line_A", target(loaded), 2)), sampler=SAMPLER)
+    assert cells.obs["target_gene"].tolist()[:2] == [pair, pair]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (table(("line_A", "NOPE9", 3)), "'NOPE9' is not in the training vocabulary.*--unseen null"),
+        (table(("line_Z", "non-targeting", 3)), "cell_line 'line_Z'.*nearest: line_"),
+        (table(("line_A", "non-targeting", 0)), "whole number >= 1"),
+        (table(("line_A", "non-targeting", "many")), "'many'"),
+        (table(("line_A", "non-targeting", 1), ("line_A", "non-targeting", 2)), "listed twice"),
+        (pd.DataFrame({"cell_line": ["line_A"], "n_cells": [1]}), "lack target_gene"),
+        (table(("line_A", "non-targeting", 1)).assign(dose=1), "no condition field 'dose'"),
+    ],
+)
+def test_impossible_requests_are_refused(loaded, rows, message):
+    with pytest.raises(InputError, match=message):
+        loaded.sample(rows, sampler=SAMPLER)
+
+
+def test_an_unseen_perturbation_may_be_drawn_as_null_but_not_an_unseen_context(loaded):
+    cells = loaded.sample(table(("line_A", "NOPE9", 2)), sampler=SAMPLER, unseen="null")
+    assert cells.n_obs == 2
+    with pytest.raises(InputError, match="without a null cell_line"):
+        loaded.sample(table(("line_Z", "non-targeting", 2)), sampler=SAMPLER, unseen="null")
+
+
+def test_one_condition_from_the_command_line(runs, loaded, tmp_path, capsys):
+    out = tmp_path / "cells.h5ad"
+    arguments = ["--condition.cell_line", "line_A", "--condition.target_gene", target(loaded), "--n", "4"]
+    assert run(["sample", "tiny", "--runs", str(runs), "--out", str(out), *arguments]) == 0
+    assert anndata.read_h5ad(out).n_obs == 4
+    csv = tmp_path / "conditions.csv"
+    table(("line_A", target(loaded), 4)).to_csv(csv, index=False)
+    again = tmp_path / "again.h5ad"
+    assert run(["sample", "tiny", "--runs", str(runs), "--out", str(again), "--conditions", str(csv)]) == 0
+    assert (anndata.read_h5ad(out).X != anndata.read_h5ad(again).X).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "how many cells"),
+        (["--split", "test", "--condition.cell_line", "line_A"], "not by several"),
+        (["--n", "none", "--condition.cell_line", "line_A"], "number >= 1"),
+        (["--conditions", "nowhere.csv"], "does not exist"),
+        (["--split", "test", "--step", "7"], "complete ones: 6, 12"),
+        (["--split", "test", "--store", "nowhere"], "--store STORE"),
+    ],
+)
+def test_unclear_requests_are_refused(runs, arguments, message, capsys):
+    assert run(["sample", "tiny", "--runs", str(runs), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_from_samples_to_a_report(runs, capsys):
+    """The rest of the path, by the commands that each one prints."""
+    import shlex
+
+    assert run(["sample", "tiny", "--split", "test", "--n", "30", "--runs", str(runs)]) == 0
+    for wanted in ("evaluate", "report"):
+        command = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("next: lingshu "))
+        assert command[0] == wanted and run(command) == 0
+    page = find_run("tiny", runs).path / "report.html"
+    assert "perturbation_transfer" in page.read_text()

@@ -1,0 +1,130 @@
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments import load_run
+from experiments.__main__ import run
+from experiments.runs import RunFolder, find_run
+from tests.experiments.conftest import train_arguments
+
+
+def test_a_run_leaves_everything_it_should(runs):
+    folder = find_run("tiny", runs)
+    assert {"config.json", "environment.json", "metrics.jsonl", "checkpoints"} <= {p.name for p in folder.path.iterdir()}
+    metrics = folder.read_metrics()
+    assert [entry["step"] for entry in metrics if "val_nats" in entry] == [0, 6, 12]
+    assert [entry["step"] for entry in metrics if "loss" in entry] == [4, 8, 12]
+    assert folder.experiment().training.steps == 12
+
+
+def test_a_finished_run_says_so(store, runs, capsys):
+    short = "--training.steps 12 --training.log-every 4 --training.evaluate-every 6 --training.save-every 6".split()
+    assert run(train_arguments(store, runs, "--run", "tiny", *short)) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "is already finished at step 12" in printed[0]
+    assert printed[-1].startswith("next: lingshu sample tiny --split test")
+
+
+def test_another_experiment_under_the_same_name_is_refused(store, runs, capsys):
+    assert run(train_arguments(store, runs, "--run", "tiny", "--training.steps", "13")) == 2
+    assert "training.steps: 12 -> 13" in capsys.readouterr().err
+
+
+def test_a_mesh_that_does_not_fit_is_refused(store, tmp_path, capsys):
+    assert run(train_arguments(store, tmp_path, "--mesh.fsdp", "3")) == 2
+    assert "divisor of 8" in capsys.readouterr().err
+
+
+def test_runs_lists_the_run(runs, capsys):
+    assert run(["runs", "--runs", str(runs)]) == 0
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_a_checkpoint_needs_nothing_else(runs, tmp_path):
+    """The run folder alone, moved, is enough to load and sample."""
+    import shutil
+
+    import pandas as pd
+
+    moved = tmp_path / "moved"
+    shutil.copytree(find_run("tiny", runs).path, moved)
+    loaded = load_run(str(moved))
+    table = pd.DataFrame({"cell_line": ["line_A"], "target_gene": ["non-targeting"], "n_cells": [3]})
+    cells = loaded.sample(table)
+    assert cells.shape == (3, 60) and np.issubdtype(cells.X.dtype, np.integer)
+
+
+def start(arguments, cwd) -> subprocess.Popen:
+    environment = {**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_line(process, pattern) -> str:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if re.search(pattern, line):
+            return line
+    raise AssertionError(f"{pattern!r} was not said:\n{''.join(said)}")
+
+
+def losses(folder: RunFolder) -> dict[int, float]:
+    return {entry["step"]: entry["loss"] for entry in folder.read_metrics() if "loss" in entry}
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_goes_on_as_if_nothing_had_happened(store, tmp_path):
+    root = pathlib.Path(__file__).parent.parent.parent
+    settings = "--training.steps 60 --training.log-every 1 --training.evaluate-every 60 --training.save-every 5".split()
+    whole = start(train_arguments(store, tmp_path, "--run", "whole", *settings), root)
+    assert whole.wait(300) == 0
+    arguments = train_arguments(store, tmp_path, "--run", "killed", *settings)
+    for _ in range(2):
+        process = start(arguments, root)
+        line = wait_for_line(process, r"^step \d+/60  loss")
+        first = int(re.findall(r"\d+", line)[0])
+        wait_for_line(process, rf"^step ({first + 7}|{first + 8}|{first + 9})/60  loss")
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    last = start(arguments, root)
+    said, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, said
+    assert re.search(r"resumes at step [1-9]", said)
+    expected, found = (losses(find_run(name, tmp_path)) for name in ("whole", "killed"))
+    assert found == expected and sorted(found) == list(range(1, 61))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_asks_to_be_started_again(store, tmp_path):
+    root = pathlib.Path(__file__).parent.parent.parent
+    arguments = train_arguments(store, tmp_path, "--run", "stopped", "--training.log-every", "1", "--training.steps", "500")
+    process = start(arguments, root)
+    wait_for_line(process, r"^step 3/500  loss")
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and "the same command goes on from there" in said
+    step = int(re.search(r"stopped at step (\d+)", said)[1])
+    assert (find_run("stopped", tmp_path).checkpoints / str(step)).is_dir()
+    assert time.monotonic() - begin < 60
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
+    assert RunFolder(tmp_path).read_metrics() == [{"step": 1}]

@@ -1,0 +1,108 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from flax import nnx
+
+from lingshu_jax.diffusion import ControlGuidance, CosineSchedule, GeometricSchedule, SamplerConfig, sample
+from lingshu_jax.parallel.config import MeshConfig
+from lingshu_jax.parallel.mesh import make_mesh, replicated
+from lingshu_jax.tokens import ABSENT, MASK
+from tests.lingshu_jax.oracle import CELLS, GENES, exact_denoiser, independent_denoiser, joint
+from tests.lingshu_jax.tiny import conditions, denoiser
+from tests.lingshu_jax.tiny import GENES as PANEL
+
+KEY = jax.random.key(0)
+ONE_GENE_PER_STEP = CosineSchedule(steps=64)
+CONFIG = SamplerConfig(schedule=GeometricSchedule(steps=4), cells_per_device=16)
+
+
+def p_value(drawn, probabilities):
+    observed = np.bincount(drawn.astype(int) @ 3 ** np.arange(GENES)[::-1], minlength=len(CELLS))
+    expected = np.asarray(probabilities, float) / np.sum(probabilities, dtype=float) * len(drawn)
+    rare = expected < 5
+    pooled = lambda x: np.append(x[~rare], x[rare].sum())  # noqa: E731
+    return scipy.stats.chisquare(pooled(observed), pooled(expected)).pvalue
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_gene_at_a_time_draws_the_joint(seed):
+    probabilities = joint(seed)
+    config = SamplerConfig(schedule=ONE_GENE_PER_STEP, cells_per_device=20_000)
+    drawn = sample(exact_denoiser(probabilities), 20_000, config, jax.random.key(seed), genes=GENES)
+    assert p_value(drawn, probabilities) > 1e-3
+
+
+def test_one_step_draws_the_product_of_marginals():
+    probabilities = joint()
+    marginals = np.exp(np.asarray(jax.nn.log_softmax(independent_denoiser(probabilities)(CELLS[:1], {})[0], -1)))
+    product = np.prod(marginals[np.arange(GENES), CELLS], axis=1)
+    config = SamplerConfig(schedule=CosineSchedule(steps=1), cells_per_device=20_000)
+    drawn = sample(exact_denoiser(probabilities), 20_000, config, KEY, genes=GENES)
+    assert p_value(drawn, product) > 1e-3
+    assert p_value(drawn, probabilities) < 1e-6
+
+
+def test_fixed_genes_keep_their_value_and_condition_the_rest():
+    probabilities = joint()
+    fixed = np.array([MASK, 2, MASK, MASK])
+    config = SamplerConfig(schedule=ONE_GENE_PER_STEP, cells_per_device=20_000)
+    drawn = sample(exact_denoiser(probabilities), 20_000, config, KEY, fixed=np.tile(fixed, (20_000, 1)))
+    assert (drawn[:, 1] == 2).all()
+    conditional = np.where(CELLS[:, 1] == 2, probabilities, 0.0)
+    kept = conditional > 0
+    observed = np.bincount(drawn.astype(int) @ 3 ** np.arange(GENES)[::-1], minlength=len(CELLS))[kept]
+    expected = conditional[kept] / conditional.sum() * 20_000
+    assert scipy.stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_no_mask_comes_out_and_absent_exactly_where_asked():
+    absent = np.zeros(PANEL, bool)
+    absent[:5] = True
+    drawn = sample(denoiser(trained=True), conditions(10), CONFIG, KEY, absent=absent)
+    assert (drawn[:, :5] == ABSENT).all() and (drawn[:, 5:] < MASK).all()
+    assert drawn.dtype == np.uint16
+
+
+def test_w_0_equals_plain_conditional_sampling():
+    model = denoiser(trained=True)
+    plain = sample(model, conditions(20), CONFIG, KEY)
+    guided = sample(model, conditions(20), dataclasses.replace(CONFIG, guidance=ControlGuidance(scale=0.0)), KEY)
+    np.testing.assert_array_equal(plain, guided)
+    away = sample(model, conditions(20), dataclasses.replace(CONFIG, guidance=ControlGuidance(scale=2.0)), KEY)
+    control = np.asarray(conditions(20)["target"]) == 1
+    np.testing.assert_array_equal(away[control], plain[control])  # away from itself is nowhere
+    assert (away[~control] != plain[~control]).any()
+
+
+def test_the_same_keys_give_the_same_cells_in_any_request():
+    model, keys = denoiser(trained=True), jax.random.split(KEY, 64)
+    everything = sample(model, conditions(64), CONFIG, keys)
+    few = sample(model, {n: r[:7] for n, r in conditions(64).items()}, CONFIG, keys[:7])
+    np.testing.assert_array_equal(everything[:7], few)
+    order = np.random.default_rng(0).permutation(64)
+    shuffled = sample(model, {n: r[order] for n, r in conditions(64).items()}, CONFIG, keys[order])
+    np.testing.assert_array_equal(everything[order], shuffled)
+
+
+def test_one_device_and_eight_give_the_same_cells():
+    graph, state = nnx.split(denoiser(trained=True))
+    drawn = []
+    for devices in (1, 8):
+        mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+        model = nnx.merge(graph, jax.device_put(state, replicated(mesh)))
+        drawn.append(sample(model, conditions(40), CONFIG, jax.random.split(KEY, 40)))
+    np.testing.assert_array_equal(*drawn)
+
+
+def test_a_request_without_a_size_is_refused():
+    with pytest.raises(ValueError, match="number of cells"):
+        sample(denoiser(), {}, CONFIG, KEY)
+    with pytest.raises(ValueError, match="genes=G"):
+        sample(exact_denoiser(joint()), 5, CONFIG, KEY)
+    with pytest.raises(ValueError, match="needs a perturbation field"):
+        config = dataclasses.replace(CONFIG, guidance=ControlGuidance(scale=1.0))
+        sample(exact_denoiser(joint()), {"a": jnp.zeros(3)}, config, KEY, genes=GENES)

@@ -1,0 +1,184 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lingshu_jax.kernels.gene_head import (
+    PADDING,
+    GeneHead,
+    all_logits,
+    draw_tokens,
+    invert_cumulative,
+    patch_inputs,
+    tiles,
+    token_counts,
+    token_nll,
+    token_table,
+    weighted_cross_entropy,
+)
+from lingshu_jax.tokens import ABSENT, INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
+
+B, P, S, D = 3, 5, 4, 8
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.fixture
+def tokens():
+    rng = np.random.default_rng(0)
+    mixed = rng.choice([0, 0, 1, 7, 120, 280, MASK, ABSENT], size=(B, P, S))
+    mixed[:, -1, -2:] = PADDING
+    return jnp.asarray(mixed)
+
+
+def table(zero_origin):
+    return token_table(
+        normal(1, INPUT_VOCAB_SIZE, D), normal(2, S, D, D), zero_origin=zero_origin, scale=2.0, dtype=jnp.float32
+    )
+
+
+@pytest.mark.parametrize("zero_origin", [False, True])
+def test_table_input_is_the_product_of_embedding_and_w_down(tokens, zero_origin):
+    embedding, w_down = normal(1, INPUT_VOCAB_SIZE, D), normal(2, S, D, D)
+    rows = jnp.concatenate([embedding, jnp.zeros((1, D))])
+    if zero_origin:
+        rows = rows.at[:INPUT_VOCAB_SIZE].add(-embedding[0])
+    else:
+        rows = rows.at[ABSENT].add(-embedding[0])
+    naive = 2.0 * rows[tokens].reshape(B, P, S * D) @ w_down.reshape(S * D, D)
+    np.testing.assert_allclose(patch_inputs(tokens, table(zero_origin)), naive, rtol=1e-5, atol=1e-4)
+
+
+def test_an_unexpressed_gene_adds_nothing_from_a_zero_origin_and_padding_never():
+    rows = table(zero_origin=True)
+    assert (rows[:, 0] == 0).all() and (table(zero_origin=False)[:, PADDING] == 0).all()
+    assert not (rows[:, ABSENT] == 0).any()
+
+
+@pytest.mark.parametrize("zero_origin", [False, True])
+def test_listing_expressed_places_changes_neither_values_nor_gradients(tokens, zero_origin):
+    flat = tokens.reshape(B, -1)
+    places = [np.flatnonzero((np.asarray(row) > 0) & (np.asarray(row) < MASK)) for row in flat]
+    capacity = max(map(len, places)) + 2
+    # A place that is listed but masked, and places beyond the layout, stand for nothing.
+    masked = int(np.flatnonzero(np.asarray(flat[0]) == MASK)[0])
+    listed = jnp.asarray([[*row, masked if i == 0 else P * S, *[P * S] * (capacity - len(row) - 1)] for i, row in enumerate(places)])
+    weight = normal(3, B, P, D)
+    dense = lambda t: (patch_inputs(tokens, t) * weight).sum()  # noqa: E731
+    sparse = lambda t: (patch_inputs(tokens, t, listed) * weight).sum()  # noqa: E731
+    rows = table(zero_origin)
+    np.testing.assert_allclose(patch_inputs(tokens, rows, listed), patch_inputs(tokens, rows), rtol=1e-5, atol=1e-4)
+    gradient, expected = jax.grad(sparse)(rows), jax.grad(dense)(rows)
+    used = jnp.ones(rows.shape[1]).at[PADDING].set(0.0)[:, None]  # nobody reads the padding row's gradient
+    np.testing.assert_allclose(gradient * used, expected * used, rtol=1e-5, atol=1e-5)
+
+
+def head(seed=0, *, corrected=VOCAB_SIZE, base=True, tilt=True):
+    return GeneHead(
+        normal(seed, B, P, D),
+        normal(seed + 1, S, D, corrected) / D,
+        normal(seed + 2, S, P, VOCAB_SIZE) - 0.02 * token_counts() if base else None,
+        0.01 * normal(seed + 3, B, P, S) if tilt else None,
+    )
+
+
+HEADS = {
+    "full": head(),
+    "plain": head(base=False, tilt=False),
+    "base only": head(tilt=False),
+    "tail left to the base": head(corrected=104),
+}
+
+
+@pytest.fixture(params=HEADS)
+def gene_head(request):
+    return HEADS[request.param]
+
+
+@pytest.fixture(params=[1, 6, 10_000])
+def rows_per_tile(request, monkeypatch):
+    monkeypatch.setattr(tiles, "ROWS_PER_TILE", request.param)
+
+
+def naive_nll(head, targets):
+    logits = head.states[:, :, None] @ jnp.zeros((D, VOCAB_SIZE)) if False else all_logits(head)
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
+
+
+def test_logits_are_states_times_matrix_plus_base_plus_tilt():
+    h = head()
+    expected = jnp.einsum("bpd,sdv->bpsv", h.states, h.matrix) + jnp.moveaxis(h.base, 0, 1)
+    expected = expected + h.tilt[..., None] * token_counts()
+    np.testing.assert_allclose(all_logits(h), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_fused_loss_and_gradients_equal_the_naive_ones(gene_head, rows_per_tile):
+    rng = np.random.default_rng(5)
+    targets = jnp.asarray(rng.choice([0, 1, 5, 103, 104, 280], size=(B, P, S)))
+    weights = jnp.asarray(rng.uniform(size=(B, P, S)) * (rng.uniform(size=(B, P, S)) < 0.5), jnp.float32)
+
+    def fused(parts):
+        return weighted_cross_entropy(GeneHead(base=gene_head.base, **parts), targets, weights) * 3.0
+
+    def naive(parts):
+        return (naive_nll(GeneHead(base=gene_head.base, **parts), targets) * weights).sum() * 3.0
+
+    parts = {"states": gene_head.states, "matrix": gene_head.matrix, "tilt": gene_head.tilt}
+    value, gradients = jax.value_and_grad(fused)(parts)
+    expected, expected_gradients = jax.value_and_grad(naive)(parts)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(fused(parts), expected, rtol=1e-5)
+    for name, gradient in expected_gradients.items():
+        if gradient is not None:
+            scale = float(jnp.abs(gradient).max())
+            np.testing.assert_allclose(gradients[name], gradient, atol=1e-5 * scale, rtol=1e-4, err_msg=name)
+
+
+def test_entries_of_weight_0_add_nothing_whatever_their_target():
+    targets = jnp.full((B, P, S), ABSENT).at[0, 0, 0].set(3)
+    weights = jnp.zeros((B, P, S)).at[0, 0, 0].set(1.0)
+    h = head()
+    np.testing.assert_allclose(
+        weighted_cross_entropy(h, targets, weights), naive_nll(h, jnp.minimum(targets, 280))[0, 0, 0], rtol=1e-5
+    )
+
+
+def test_token_nll_is_that_of_the_logits(gene_head, rows_per_tile):
+    targets = jnp.asarray(np.random.default_rng(6).integers(0, VOCAB_SIZE, (B, P, S)))
+    np.testing.assert_allclose(token_nll(gene_head, targets), naive_nll(gene_head, targets), rtol=1e-4, atol=1e-4)
+
+
+def test_no_array_of_all_logits_is_in_the_compiled_gradient():
+    wide = GeneHead(normal(0, 8, 300, D), normal(1, S, D, VOCAB_SIZE), None, None)
+    targets, weights = jnp.zeros((8, 300, S), int), jnp.ones((8, 300, S))
+    compiled = jax.jit(jax.grad(lambda s: weighted_cross_entropy(GeneHead(s, wide.matrix, None, None), targets, weights)))
+    memory = compiled.lower(wide.states).compile().memory_analysis().temp_size_in_bytes
+    assert memory < 8 * 300 * S * VOCAB_SIZE * 4  # bytes of (B, G, V) in fp32
+
+
+def test_draws_have_the_probabilities_of_the_logits():
+    logits = jnp.log(jnp.array([0.5, 0.0, 0.2, 0.3]))
+    drawn = invert_cumulative(jnp.broadcast_to(logits, (40_000, 4)), jax.random.uniform(jax.random.key(0), (40_000,)))
+    share = np.bincount(drawn, minlength=4) / 40_000
+    np.testing.assert_allclose(share, [0.5, 0.0, 0.2, 0.3], atol=0.01)
+
+
+def test_a_draw_never_takes_a_token_without_probability():
+    logits = jnp.array([-jnp.inf, 0.0, -jnp.inf])
+    edges = jnp.array([0.0, np.nextafter(1.0, 0.0, dtype=np.float32), 1.0])
+    assert invert_cumulative(jnp.broadcast_to(logits, (3, 3)), edges).tolist() == [1, 1, 1]
+
+
+def test_guided_draws_use_the_formula(rows_per_tile):
+    conditional, control = head(0), head(10)
+    uniforms = jnp.asarray(np.random.default_rng(3).uniform(size=(B, P, S)), jnp.float32)
+    guided = all_logits(control) + 3.0 * (all_logits(conditional) - all_logits(control))
+    expected = invert_cumulative(guided / 0.7, uniforms)
+    drawn = draw_tokens(conditional, uniforms, temperature=0.7, control=control, guidance=2.0)
+    assert (drawn == expected).mean() > 0.98  # ties at interval borders may fall either way
+    np.testing.assert_array_equal(
+        draw_tokens(conditional, uniforms, control=control, guidance=0.0), draw_tokens(conditional, uniforms)
+    )

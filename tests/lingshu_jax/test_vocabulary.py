@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from lingshu_jax.vocabulary import (
+    CONTROL_ROW,
+    NULL_ROW,
+    ConditionField,
+    ConditionVocabulary,
+    GenePanel,
+    UnknownLabel,
+    nearest,
+)
+
+PERTURBATION = ConditionField(
+    name="target", kind="perturbation", labels=("STAT1", "STAT6", "A+B"), controls=("non-targeting", "PBS")
+)
+VOCABULARY = ConditionVocabulary((ConditionField(name="line", labels=("A549", "K562")), PERTURBATION))
+
+
+def test_panel_survives_json_and_hashes_by_content_and_order():
+    panel = GenePanel(("A", "B"))
+    assert GenePanel.from_json(json.loads(json.dumps(panel.to_json()))) == panel
+    assert panel.hash != GenePanel(("B", "A")).hash
+    assert panel.positions == {"A": 0, "B": 1}
+
+
+def test_panel_refuses_a_gene_twice():
+    with pytest.raises(ValueError, match="'A' occurs more than once"):
+        GenePanel(("A", "B", "A"))
+
+
+def test_vocabulary_survives_json_and_is_hashable():
+    again = ConditionVocabulary.from_json(json.loads(json.dumps(VOCABULARY.to_json())))
+    assert again == VOCABULARY and again.hash == VOCABULARY.hash and hash(again) == hash(VOCABULARY)
+
+
+def test_rows_are_distinct_and_null_and_control_are_apart():
+    rows = [PERTURBATION.row(label) for label in PERTURBATION.labels]
+    assert len({NULL_ROW, CONTROL_ROW, *rows}) == PERTURBATION.rows == 5
+    assert PERTURBATION.row("PBS") == PERTURBATION.row("non-targeting") == CONTROL_ROW
+    assert VOCABULARY.field("line").row("A549") == NULL_ROW + 1
+
+
+def test_plus_splits_only_unknown_labels_of_the_perturbation():
+    assert PERTURBATION.row_set("STAT1+STAT6") == (PERTURBATION.row("STAT1"), PERTURBATION.row("STAT6"))
+    assert PERTURBATION.row_set("A+B") == (PERTURBATION.row("A+B"),)
+    with pytest.raises(UnknownLabel):
+        VOCABULARY.field("line").row_set("A549+K562")
+
+
+def test_an_unknown_label_names_the_nearest():
+    with pytest.raises(UnknownLabel, match=r"target 'STAT9'.*nearest: STAT"):
+        PERTURBATION.row("STAT9")
+    with pytest.raises(UnknownLabel, match="this model has: line, target"):
+        VOCABULARY.field("donor")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "perturbation"},
+        {"controls": ("ctrl",)},
+        {"labels": ("a", "a")},
+        {"kind": "perturbation", "labels": ("ctrl",), "controls": ("ctrl",)},
+    ],
+)
+def test_contradictory_fields_are_refused(settings):
+    with pytest.raises(ValueError, match="field"):
+        ConditionField(name="field", **settings)
+
+
+def test_two_perturbation_fields_are_refused():
+    with pytest.raises(ValueError, match="at most one"):
+        ConditionVocabulary((PERTURBATION, ConditionField(name="b", kind="perturbation", controls=("x",))))
+
+
+def test_nearest_ignores_case():
+    assert nearest("stat1", ["STAT1", "JAK2"]).startswith("STAT1")

@@ -1,0 +1,70 @@
+import pytest
+
+from lingshu_jax.training.checkpoint import Checkpoints, abstract_like
+from lingshu_jax.training.config import TrainingConfig
+from lingshu_jax.training.loop import Fit, Outcome, run
+from tests.lingshu_jax.training.setup import Batches, setup_on
+
+CONFIG = TrainingConfig(steps=6, batch_size=32, log_every=2, evaluate_every=3, save_every=4)
+
+
+class Lines:
+    def __init__(self):
+        self.lines, self.steps = [], []
+
+    def log(self, step, metrics):
+        self.lines.append((step, sorted(metrics)))
+
+    def advance(self, step):
+        self.steps.append(step)
+
+
+def fit(folder, setup, reporter, should_stop=lambda: False, batches=None):
+    return Fit(
+        config=CONFIG,
+        step=setup.step,
+        batches=batches or Batches(),
+        to_device=setup.to_device,
+        evaluate=lambda state: {"val_nats": 1.0},
+        checkpoints=Checkpoints(folder),
+        fixed=setup.parts.fixed,
+        meta={},
+        reporter=reporter,
+        should_stop=should_stop,
+    )
+
+
+def test_it_evaluates_saves_and_logs_when_due_and_at_the_end(tmp_path):
+    setup, lines = setup_on(), Lines()
+    job = fit(tmp_path / "c", setup, lines)
+    state, outcome = run(job, setup.init())
+    job.checkpoints.close()
+    assert outcome is Outcome.FINISHED and int(state.step) == 6
+    assert [step for step, metrics in lines.lines if metrics == ["val_nats"]] == [0, 3, 6]
+    assert [step for step, metrics in lines.lines if "loss" in metrics] == [2, 4, 6]
+    assert lines.steps == [1, 2, 3, 4, 5, 6]
+    assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [4, 6]
+
+
+def test_a_request_to_stop_saves_and_the_rest_is_what_it_would_have_been(tmp_path):
+    setup, lines = setup_on(), Lines()
+    job = fit(tmp_path / "c", setup, lines, should_stop=lambda: len(lines.steps) == 3)
+    _, outcome = run(job, setup.init())
+    job.checkpoints.close()
+    assert outcome is Outcome.STOPPED
+
+    again = fit(tmp_path / "c", setup, Lines())
+    restored = again.checkpoints.restore(setup.abstract, abstract_like(setup.parts.fixed))
+    again.batches.next = restored.loader["next"]
+    state, outcome = run(again, restored.state)
+    again.checkpoints.close()
+    assert outcome is Outcome.FINISHED
+    whole, _ = setup.train(setup.init(), 0, 6)
+    assert float(abs(state.params["w_head"][...] - whole.params["w_head"][...]).max()) == 0.0
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match=r"multiple of 32.*nearest: 32, 64"):
+        TrainingConfig(batch_size=48)
+    with pytest.raises(ValueError, match="ema_decay"):
+        TrainingConfig(ema_decay=1.0)

@@ -39,7 +39,9 @@ def fit_depth_prior(
     rows = {
         field.name: np.array(
             [
-                CONTROL_ROW if field.is_control(key[fields.index(field.name)]) else field.row(key[fields.index(field.name)])
+                CONTROL_ROW
+                if field.is_control(key[fields.index(field.name)])
+                else field.row(key[fields.index(field.name)])
                 for key in cells
             ]
         )

@@ -41,7 +41,9 @@ class ModelPlan:
 
     def parts(self, mesh: Mesh, statistics: StartStatistics | None = None) -> ModelParts:
         """Structure and fixed arrays on a mesh; without statistics the arrays are zero, to be restored."""
-        return model_parts(self.build, FixedArrays(self.experiment.model, self.layout, self.vocabulary, statistics), mesh)
+        return model_parts(
+            self.build, FixedArrays(self.experiment.model, self.layout, self.vocabulary, statistics), mesh
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The self-contained description that goes into every checkpoint."""
@@ -124,5 +126,3 @@ def contexts_with_controls(statistics: Statistics) -> tuple[tuple[str, ...], ...
         if cells and field.is_control(labels[place])
     }
     return tuple(sorted(found))
-
-

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -108,15 +109,14 @@ def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | N
     from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, abstract_like
     from lingshu_jax.training.state import abstract_params
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every read-only folder
     try:
         checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True)
         step = checkpoints.latest_step() if step is None else step
         plan = ModelPlan.from_json(checkpoints.meta(step))
         mesh = make_mesh(MeshConfig())
         parts = plan.parts(mesh)
-        params, fixed = checkpoints.restore_ema(
-            abstract_params(plan.build, mesh), abstract_like(parts.fixed), step
-        )
+        params, fixed = checkpoints.restore_ema(abstract_params(plan.build, mesh), abstract_like(parts.fixed), step)
     except (CheckpointError, FileNotFoundError) as error:
         raise InputError(str(error)) from error
     checkpoints.close()

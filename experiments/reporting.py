@@ -38,7 +38,8 @@ class TrainingReporter:
         partial = self._run.metrics.with_name(f".{self._run.metrics.name}.{os.getpid()}")
         partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
         partial.replace(self._run.metrics)
-        self._begin, self._first_step = time.monotonic(), step
+        self._begin = time.monotonic()
+        self._last = (step, self._begin)
         where = f"resumes at step {step:,}" if step else "starts"
         print(f"run {self._run.path} {where}, {self._steps:,} steps in all", flush=True)
         if sys.stderr.isatty():
@@ -61,7 +62,7 @@ class TrainingReporter:
             entry["train_nats"] = metrics["loss"] * self._genes
         with self._run.metrics.open("a") as file:
             file.write(json.dumps(entry) + "\n")
-        line = self._line(step, entry, elapsed)
+        line = self._line(step, entry)
         if self._bar is None:
             print(line, flush=True)
         elif "val_nats" in entry:
@@ -69,11 +70,12 @@ class TrainingReporter:
         else:
             self._bar.update(self._task, note=f"{entry['train_nats']:,.1f} nats/cell")
 
-    def _line(self, step: int, entry: dict[str, Any], elapsed: float) -> str:
+    def _line(self, step: int, entry: dict[str, Any]) -> str:
         place = f"step {step:,}/{self._steps:,}"
         if "val_nats" in entry:
             return f"{place}  held-out bound {entry['val_nats']:,.1f} nats/cell ({entry['val_cells']:,.0f} val cells)"
-        left = (self._steps - step) * elapsed / max(step - self._first_step, 1)
+        (before, then), self._last = self._last, (step, time.monotonic())
+        left = (self._steps - step) * (self._last[1] - then) / max(step - before, 1)
         return (
             f"{place}  loss {entry['train_nats']:,.1f} nats/cell  {entry['cells_per_second']:,.0f} cells/s  "
             f"data wait {entry['data_wait']:.0%}  {duration(left)} left"

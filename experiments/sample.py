@@ -44,7 +44,7 @@ def draw_cells(
     from lingshu_jax.diffusion import sample
 
     vocabulary = run.plan.vocabulary
-    table = check_conditions(conditions, vocabulary)
+    table: Any = check_conditions(conditions, vocabulary)
     _check_guidance(table, sampler, run)
     rows = {field.name: _rows(table[field.name], field, unseen, run) for field in vocabulary.fields}
     repeats = table[N_CELLS].to_numpy()
@@ -77,20 +77,27 @@ def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) 
     wanted, present = {*vocabulary.names, N_CELLS}, set(conditions.columns)
     if wanted - present:
         raise InputError(
-            f"the conditions lack {', '.join(sorted(wanted - present))} (columns there: {', '.join(map(str, conditions))}). "
-            f"The model takes: {', '.join([*vocabulary.names, N_CELLS])}."
+            f"the conditions lack {', '.join(sorted(wanted - present))} (columns there: "
+            f"{', '.join(map(str, conditions))}). The model takes: {', '.join([*vocabulary.names, N_CELLS])}."
         )
     if present - wanted:
-        raise InputError(f"the model has no condition field {sorted(present - wanted)[0]!r}; it takes: {', '.join(vocabulary.names)}.")
-    numbers = pd.to_numeric(conditions[N_CELLS], errors="coerce")
+        raise InputError(
+            f"the model has no condition field {sorted(present - wanted)[0]!r}; "
+            f"it takes: {', '.join(vocabulary.names) or 'none'}."
+        )
+    numbers = np.asarray(pd.to_numeric(conditions[N_CELLS], errors="coerce"), np.float64)
     bad = ~(numbers >= 1) | (numbers % 1 != 0)
     if bad.any():
         raise InputError(f"n_cells must be a whole number >= 1, got {conditions[N_CELLS][bad].iloc[0]!r}.")
+    if not len(numbers):
+        raise InputError("the table of conditions has no row. Give it a row per condition.")
     table = conditions[list(vocabulary.names)].astype(str)
     table = table.assign(**{N_CELLS: numbers.astype(int)}).reset_index(drop=True)
     twice = table.duplicated(list(vocabulary.names))
     if twice.any() or (len(table) > 1 and not vocabulary.names):
-        raise InputError(f"condition {tuple(table[list(vocabulary.names)][twice].iloc[0])} is listed twice. Add up its n_cells.")
+        raise InputError(
+            f"condition {tuple(table[list(vocabulary.names)][twice].iloc[0])} is listed twice. Add up its n_cells."
+        )
     return table
 
 

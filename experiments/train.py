@@ -66,7 +66,7 @@ def train(job: TrainJob) -> TrainResult:
     checkpoints = Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)
     try:
         latest = checkpoints.latest_step()
-        if latest == job.experiment.training.steps:
+        if latest is not None and latest == job.experiment.training.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
         return _train(job, folder, checkpoints)
     finally:
@@ -78,8 +78,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints) -> T
     with StageProgress() as progress:
         statistics = load_statistics(job.store, job.split, progress=progress)
     model_plan = plan(experiment, statistics)
-    mesh = make_mesh(experiment.mesh)
-    check_batch(config.batch_size, mesh)
+    mesh = _mesh(experiment)
     parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
     tx = make_optimizer(experiment.optimizer, config.steps)
     abstract = abstract_state(model_plan.build, tx, mesh)
@@ -127,6 +126,15 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints) -> T
         )
         state, outcome = run(fit, state)
     return TrainResult(folder, int(state.step), outcome)
+
+
+def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
+    try:
+        mesh = make_mesh(experiment.mesh)
+        check_batch(experiment.training.batch_size, mesh)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return mesh
 
 
 def _open_run(job: TrainJob) -> runs.RunFolder:
@@ -212,7 +220,9 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         self._asked = False
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before: dict[int, Any] = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -225,5 +235,3 @@ class StopRequest:
     def _ask(self, number: int, frame: Any) -> None:
         self._asked = True
         signal.signal(number, self._before[number])
-
-

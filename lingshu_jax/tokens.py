@@ -92,7 +92,9 @@ def _bin(tokens: Any, xp: Any) -> tuple[Any, Any]:
 def _uniform_below(width: Any, xp: Any, rng: Any) -> Any:
     if xp is np:
         if not isinstance(rng, np.random.Generator):
-            raise TypeError("numpy tokens are drawn with a numpy.random.Generator: decode_tokens(tokens, rng=default_rng(0)).")
+            raise TypeError(
+                "numpy tokens are drawn with a numpy.random.Generator: decode_tokens(tokens, rng=default_rng(0))."
+            )
         return rng.integers(0, width, dtype=np.int32)
     if isinstance(rng, np.random.Generator):
         raise TypeError("jax tokens are drawn with a jax key: decode_tokens(tokens, rng=jax.random.key(0)).")
@@ -109,4 +111,6 @@ def _namespace(array: Any) -> Any:
 
 def _require_integers(array: Any, xp: Any, what: str) -> None:
     if not xp.isdtype(array.dtype, "integral"):
-        raise TypeError(f"{what} must be of an integer type, got {array.dtype}. Cast them once they are known to be whole.")
+        raise TypeError(
+            f"{what} must be of an integer type, got {array.dtype}. Cast them once they are known to be whole."
+        )

@@ -34,7 +34,9 @@ def _imports(path: pathlib.Path) -> set[str]:
 def test_a_package_imports_only_rooms_above_it(package):
     for path in _sources(package):
         outside = {
-            name for name in _imports(path) if not any(f"{name}.".startswith(f"{room}.") for room in MAY_IMPORT[package])
+            name
+            for name in _imports(path)
+            if not any(f"{name}.".startswith(f"{room}.") for room in MAY_IMPORT[package])
         }
         assert not outside, f"{path.relative_to(ROOT)} imports {sorted(outside)}"
 
@@ -55,12 +57,19 @@ def test_files_and_functions_stay_small():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
-                assert length <= 80, f"{path.relative_to(ROOT)} {node.name}: {length} lines"
+                assert length <= (80 if path.name == "loop.py" else 60), (
+                    f"{path.relative_to(ROOT)} {node.name}: {length} lines"
+                )
     assert sorted(lengths)[len(lengths) // 2] < 150
 
 
 def test_nothing_is_pickled():
     for path in (path for package in OURS for path in _sources(package)):
-        names = {alias.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for alias in node.names}
+        names = {
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
         assert not names & {"pickle", "cloudpickle", "dill", "joblib", "torch"}, path
         assert "allow_pickle=True" not in path.read_text(), path

@@ -2,8 +2,9 @@
 
     python -m experiments.benchmarks.gene_layers [--genes 18080] [--width 128] [--cells 8] [--slots 32]
 
-Naive: embed every gene, multiply by W_down; multiply by W_up, then by the head, and take the cross-entropy of all (B, G, V)
-logits. Fused: token table in, tiles of logits out. Both in fp32, on the same tokens and weights; the values must agree.
+Naive: embed every gene, multiply by W_down; multiply by W_up, then by the head, and take the cross-entropy of all
+(B, G, V) logits. Fused: token table in, tiles of logits out. Both in fp32, on the same tokens and weights; the values
+must agree.
 """
 
 import argparse
@@ -80,7 +81,8 @@ def measure(function: Callable[[Weights, Cells], Array], weights: Weights, cells
         begin = time.perf_counter()
         jax.block_until_ready(compiled(weights, cells))
         seconds.append(time.perf_counter() - begin)
-    return result, min(seconds), compiled.memory_analysis().temp_size_in_bytes
+    memory = compiled.memory_analysis()
+    return result, min(seconds), 0 if memory is None else memory.temp_size_in_bytes
 
 
 def main() -> None:

@@ -74,5 +74,7 @@ def newest_samples(folder: pathlib.Path, part: str, run_id: str) -> pathlib.Path
     """
     files = sorted(folder.glob(f"{part}-*.h5ad"), key=lambda file: file.stat().st_mtime)
     if not files:
-        raise InputError(f"{folder} has no samples of the {part} part. Draw them: lingshu sample {run_id} --split {part}")
+        raise InputError(
+            f"{folder} has no samples of the {part} part. Draw them: lingshu sample {run_id} --split {part}"
+        )
     return files[-1]

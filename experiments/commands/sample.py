@@ -1,7 +1,6 @@
 """`lingshu sample RUN ...`: draw cells for a table of conditions, for a split's held-out conditions, or for one."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -114,7 +113,9 @@ def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun")
 
     if options.conditions is not None:
         if not options.conditions.is_file():
-            raise InputError(f"{options.conditions} does not exist. Pass a csv file with the columns of the conditions.")
+            raise InputError(
+                f"{options.conditions} does not exist. Pass a csv file with the columns of the conditions."
+            )
         return pd.read_csv(options.conditions, dtype=str, keep_default_na=False)
     if options.split is not None:
         return split_conditions(loaded, options.split, options.n, options.store)
@@ -153,5 +154,5 @@ def _name(options: Sample, loaded: "LoadedRun", table: "pandas.DataFrame") -> st
     from experiments.config_json import to_json
     from lingshu_jax.vocabulary import content_hash
 
-    request = [loaded.step, to_json(options.sampler), options.seed, options.unseen, json.loads(table.to_json())]
+    request = [loaded.step, to_json(options.sampler), options.seed, options.unseen, table.to_dict("list")]
     return f"{options.split or 'cells'}-{loaded.step}-{content_hash(request, digits=6)}"

@@ -19,5 +19,5 @@ def experiment() -> Experiment:
     return dataclasses.replace(
         base,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=50),
-        training=dataclasses.replace(base.training, steps=1_600, evaluate_every=200, save_every=200),
+        training=dataclasses.replace(base.training, steps=2_000, evaluate_every=200, save_every=200),
     )

@@ -1,9 +1,15 @@
 """Masked discrete diffusion: corruption, objective, likelihood bound, guidance and sampling."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lingshu_jax.diffusion.guidance import ControlGuidance, NoGuidance
 from lingshu_jax.diffusion.schedule import CosineSchedule, GeometricSchedule, SamplerConfig
+
+if TYPE_CHECKING:
+    from lingshu_jax.diffusion.corruption import corrupt
+    from lingshu_jax.diffusion.likelihood import log_likelihood_bound
+    from lingshu_jax.diffusion.objective import masked_loss
+    from lingshu_jax.diffusion.sampler import sample
 
 _LAZY = {
     "corrupt": "corruption",

@@ -37,10 +37,10 @@ class MaskedDenoiser(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LogitDenoiser:
-    """A denoiser from a function `(tokens (B, G), conditions) -> logits (B, G, V)`: oracles, and other people's models."""
+    """A denoiser from a function `(tokens (B, G), conditions) -> logits (B, G, V)`: an oracle, or one of your own."""
 
     logits: Callable[[Any, Any], Float[Array, "B G V"]]
-    conditions: ConditionVocabulary = ConditionVocabulary()  # noqa: RUF009 (frozen)
+    conditions: ConditionVocabulary = ConditionVocabulary()
 
     def token_nll(self, tokens: Any, conditions: Any, targets: Any) -> Float[Array, "B G"]:
         log_p = jax.nn.log_softmax(self.logits(tokens, conditions).astype(jnp.float32), axis=-1)
@@ -68,13 +68,12 @@ class Compilable:
     arrays: Any
 
     @classmethod
-    def of(cls, model: MaskedDenoiser | Callable[..., Any]) -> "Compilable":
+    def of(cls, model: Any) -> "Compilable":
         """Take apart a module, a denoiser of one's own, or a bare function of logits."""
         if isinstance(model, nnx.Module):
             graph, state = nnx.split(model)
             return cls(_Module(graph), state)
-        denoiser = model if hasattr(model, "token_nll") else LogitDenoiser(model)
-        return cls(_Plain(denoiser), ())
+        return cls(_Plain(model if hasattr(model, "token_nll") else LogitDenoiser(model)), ())
 
 
 @dataclasses.dataclass(frozen=True)

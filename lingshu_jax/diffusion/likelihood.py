@@ -24,7 +24,7 @@ def log_likelihood_bound(
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """Upper bound on -log p(cell | conditions) in nats (paper section 2), estimated with a control variate.
 
-    `sum_i ref_i + mean over draws of (1/t) sum over masked i of (nll_i - ref_i)`, where ref_i is the -log-probability of
+    `sum_i ref_i + mean over draws of (1/t) sum over masked i of (nll_i - ref_i)`, where ref_i is the -log p of
     gene i under the model's start at the depth of the whole cell: fixed per cell, hence unbiased, and exact when the
     model is a start that does not look at other genes. Mask rates are stratified over the draws. ABSENT genes count for
     nothing.

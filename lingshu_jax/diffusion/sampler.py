@@ -1,4 +1,4 @@
-"""The reverse process (paper section 6): start all-masked, reveal an exact number of genes per step, in random order."""
+"""The reverse process (paper section 6): from all masked, an exact number of genes per step, in random order."""
 
 # B cells, G genes, R rows of one forward pass
 

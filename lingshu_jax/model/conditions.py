@@ -42,7 +42,8 @@ class ConditionTokens(nnx.Module):
         missing, extra = set(self.names) - set(conditions), set(conditions) - set(self.names)
         if missing or extra:
             raise ValueError(
-                f"this model takes the conditions {list(self.names)}; missing {sorted(missing)}, unknown {sorted(extra)}."
+                f"this model takes the conditions {list(self.names)}; "
+                f"missing {sorted(missing)}, unknown {sorted(extra)}."
             )
 
 

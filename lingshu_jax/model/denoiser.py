@@ -19,6 +19,7 @@ from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
 from lingshu_jax.vocabulary import ConditionVocabulary
 
+
 class FixedArrays(nnx.Module):
     """The arrays of a denoiser that are never trained, under the names they have in it: layout table and start."""
 
@@ -171,9 +172,9 @@ class Denoiser(nnx.Module):
         rope = np.concatenate([np.full(prefix.shape[1], NOT_ROTATED), np.arange(inputs.shape[1])]).astype(np.int32)
         x = self.blocks(x, segment_ids, jnp.asarray(rope))
         states = rms_norm(x[:, prefix.shape[1] :], self.final_norm[...])
-        matrix = jnp.einsum(
-            "dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32
-        ).astype(dtype)
+        matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32).astype(
+            dtype
+        )
         return GeneHead(states, matrix, self.start.base(), self._tilt(tokens, depth, conditions, x))
 
     def _prefix(

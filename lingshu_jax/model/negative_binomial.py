@@ -41,5 +41,5 @@ def _token_mass(mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
     masses = log_pmf(points.ravel(), mean, dispersion).reshape(len(mean), -1, POINTS_PER_BIN)
     binned = np.logaddexp.reduce(masses, axis=-1) + np.log(step)
     ratio = mean / (dispersion + mean)
-    overflow = log_pmf(np.float64(OVERFLOW_COUNT), mean, dispersion) - np.log1p(-ratio)
+    overflow = log_pmf(np.array(float(OVERFLOW_COUNT)), mean, dispersion) - np.log1p(-ratio)
     return np.concatenate([exact, binned, overflow], axis=1)

@@ -26,8 +26,6 @@ from lingshu_jax.tokens import OVERFLOW, VOCAB_SIZE
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 MEAN_FLOOR = 1e-8
-SMALLEST_DEPTH = 1e-3
-"""A drawn depth is at least this much of its posterior's scale, so that its logarithm is finite."""
 
 
 class NoStart(nnx.Module):
@@ -97,14 +95,19 @@ class DepthStart(NoStart):
         visible = tokens <= OVERFLOW
         observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
         expected = jnp.where(visible, mean * weight, 0.0).sum((1, 2))
-        expected_by_labels = jnp.exp(sum(embed_rows(self.effects[name][...], rows) for name, rows in conditions.items()))
+        expected_by_labels = jnp.exp(
+            sum(embed_rows(self.effects[name][...], rows) for name, rows in conditions.items())
+        )
         shape, rate = prior + observed, prior / expected_by_labels + expected
         if keys is None:
             return shape / rate
-        return jnp.maximum(jax.vmap(jax.random.gamma)(keys, shape), SMALLEST_DEPTH) / rate
+        # Log-normal, of the posterior's mean and variance: library sizes are skewed to the right, as gammas are not.
+        variance = jnp.log1p(1.0 / shape)
+        z = jax.vmap(jax.random.normal)(keys)
+        return shape / rate * jnp.exp(jnp.sqrt(variance) * z - variance / 2)
 
     def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"]:
-        """log r + log((theta + mu) / (theta + r mu)): the same negative binomial with mean r mu, up to its normaliser."""
+        """log r + log((theta + mu) / (theta + r mu)): the same negative binomial at mean r mu, but for a constant."""
         mean, dispersion = self.mean[...], self.dispersion[...]
         return log_rate + jnp.log((dispersion + mean) / (dispersion + jnp.exp(log_rate) * mean))
 
@@ -122,23 +125,31 @@ def log_frequencies(histogram: np.ndarray) -> np.ndarray:
 
 
 @functools.singledispatch
-def build_start(config: Any, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
+def build_start(
+    config: Any, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None
+) -> NoStart:
     """The start module of a start setting; arrays are zeros where `statistics` is None."""
     raise TypeError(f"no start for {type(config).__name__}.")
 
 
 @build_start.register
-def _(config: NoBias, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
+def _(
+    config: NoBias, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None
+) -> NoStart:
     return NoStart()
 
 
 @build_start.register
-def _(config: LogFrequency, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
+def _(
+    config: LogFrequency, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None
+) -> NoStart:
     return FrequencyStart(layout, statistics)
 
 
 @build_start.register
-def _(config: DepthNB, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None) -> NoStart:
+def _(
+    config: DepthNB, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None
+) -> NoStart:
     return DepthStart(layout, vocabulary, statistics)
 
 

@@ -21,15 +21,16 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 
     An axis that does not divide over its mesh axis stays whole: only width, heads and feed-forward width are sharded.
     """
-    rules = dict(PARAMETER_RULES)
+    rules: dict[str | None, str | None] = {None: None, **dict(PARAMETER_RULES)}
 
     def of(variable: Any) -> Any:
         if not isinstance(variable, nnx.Variable):
             return NamedSharding(mesh, P())
         value = variable.get_raw_value()
         axes = variable.get_metadata().get("axes") or (None,) * len(value.shape)
-        names = [rules.get(axis) if axis is not None else None for axis in axes]
-        kept = [n if n is not None and size % mesh.shape[n] == 0 else None for n, size in zip(names, value.shape)]
+        names = [rules.get(axis) for axis in axes]
+        sizes = zip(names, value.shape, strict=True)
+        kept = [name if name is not None and size % mesh.shape[name] == 0 else None for name, size in sizes]
         return variable.replace(NamedSharding(mesh, P(*kept)))
 
     return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

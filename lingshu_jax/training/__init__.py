@@ -1,1 +1,1 @@
-"""Training: state, optimizer, step, loop and checkpoints, over arrays and batches; files of cells are not known here."""
+"""Training: state, optimizer, step, loop and checkpoints, over arrays and batches, never files of cells."""

@@ -74,7 +74,9 @@ class Checkpoints:
         )
         state = items["state"]
         return Restored(
-            TrainState(state["step"], state["params"], items["ema"], state["opt_state"]), items["fixed"], items["loader"]
+            TrainState(state["step"], state["params"], items["ema"], state["opt_state"]),
+            items["fixed"],
+            items["loader"],
         )
 
     def restore_ema(self, abstract_params: Any, abstract_fixed: Any, step: int | None = None) -> tuple[Any, Any]:
@@ -94,7 +96,9 @@ class Checkpoints:
         if step is None or step not in self._manager.all_steps():
             there = ", ".join(map(str, self._manager.all_steps())) or "none"
             wanted = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-            raise CheckpointError(f"{self._folder} does not hold {wanted} (complete ones: {there}). Train the run first.")
+            raise CheckpointError(
+                f"{self._folder} does not hold {wanted} (complete ones: {there}). Train the run first."
+            )
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 
 

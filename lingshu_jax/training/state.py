@@ -16,9 +16,7 @@ from lingshu_jax.parallel.mesh import replicated
 from lingshu_jax.parallel.rules import shardings
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("step", "params", "ema", "opt_state"), meta_fields=()
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "params", "ema", "opt_state"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """Parameters, their moving average and the optimizer's state before step `step`."""

@@ -92,5 +92,3 @@ def drop_perturbation(
         return conditions
     draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(position)
     return {**conditions, field.name: jnp.where(draws < rate, NULL_ROW, conditions[field.name])}
-
-

@@ -59,7 +59,7 @@ def bad_inputs(folder: pathlib.Path) -> dict[str, tuple[list[str], str]]:
     }
 
 
-CASES = list(bad_inputs.__annotations__) and [
+CASES = [
     "a file that is not h5ad", "a file that is not there", "log-normalised counts", "negative counts",
     "a missing column", "a control label that does not occur", "no gene in common", "no file", "no output",
     "an unknown experiment", "an unknown option", "a value of the wrong type", "an impossible setting", "no store",
@@ -81,7 +81,8 @@ def test_bad_input_is_one_line_and_status_2(case, tmp_path, capsys):
 
 def test_a_refusal_loads_no_jax(tmp_path):
     arguments, _ = bad_inputs(tmp_path)["a missing column"]
-    code = f"import sys\nfrom experiments.__main__ import run\nassert run({arguments}) == 2\nassert 'jax' not in sys.modules"
+    code = f"import sys\nfrom experiments.__main__ import run\nassert run({arguments}) == 2\n"
+    code += "assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 

@@ -18,7 +18,9 @@ from tests.experiments.conftest import train_arguments
 
 def test_a_run_leaves_everything_it_should(runs):
     folder = find_run("tiny", runs)
-    assert {"config.json", "environment.json", "metrics.jsonl", "checkpoints"} <= {p.name for p in folder.path.iterdir()}
+    assert {"config.json", "environment.json", "metrics.jsonl", "checkpoints"} <= {
+        p.name for p in folder.path.iterdir()
+    }
     metrics = folder.read_metrics()
     assert [entry["step"] for entry in metrics if "val_nats" in entry] == [0, 6, 12]
     assert [entry["step"] for entry in metrics if "loss" in entry] == [4, 8, 12]
@@ -113,7 +115,9 @@ def test_killed_and_started_again_it_goes_on_as_if_nothing_had_happened(store, t
 @pytest.mark.slow
 def test_sigterm_saves_and_asks_to_be_started_again(store, tmp_path):
     root = pathlib.Path(__file__).parent.parent.parent
-    arguments = train_arguments(store, tmp_path, "--run", "stopped", "--training.log-every", "1", "--training.steps", "500")
+    arguments = train_arguments(
+        store, tmp_path, "--run", "stopped", "--training.log-every", "1", "--training.steps", "500"
+    )
     process = start(arguments, root)
     wait_for_line(process, r"^step 3/500  loss")
     begin = time.monotonic()

@@ -16,7 +16,7 @@ def formula(x: int) -> int:
         return x
     if x > 9999:
         return 280
-    k = int(math.floor(math.log10(x) + 1e-12))
+    k = math.floor(math.log10(x) + 1e-12)
     return 100 + 90 * (k - 2) + (x // 10 ** (k - 1) - 10)
 
 

@@ -32,7 +32,7 @@ def attention(
         k: keys.
         v: values.
         segment_ids: int32, the same for queries and keys; 0 = nothing there.
-        rope: positions for the rotary embedding of q and k, int32; a negative position is not rotated. None rotates none.
+        rope: positions for the rotary embedding of q and k, int32; a negative one is not rotated. None rotates none.
         implementation: "auto" picks the fastest validated one for the platform; "xla" is the reference.
 
     Raises:

@@ -14,9 +14,7 @@ from jaxtyping import Array, Float
 from lingshu_jax.tokens import VOCAB_SIZE, token_bins
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("states", "matrix", "base", "tilt"), meta_fields=()
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("states", "matrix", "base", "tilt"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class GeneHead:
     """`logits[b, p, s] = states[b, p] @ matrix[s] + base[s, p] + tilt[b, p, s] * count(v)`."""

@@ -43,10 +43,8 @@ def table(zero_origin):
 def test_table_input_is_the_product_of_embedding_and_w_down(tokens, zero_origin):
     embedding, w_down = normal(1, INPUT_VOCAB_SIZE, D), normal(2, S, D, D)
     rows = jnp.concatenate([embedding, jnp.zeros((1, D))])
-    if zero_origin:
-        rows = rows.at[:INPUT_VOCAB_SIZE].add(-embedding[0])
-    else:
-        rows = rows.at[ABSENT].add(-embedding[0])
+    shifted = slice(INPUT_VOCAB_SIZE) if zero_origin else ABSENT
+    rows = rows.at[shifted].add(-embedding[0])
     naive = 2.0 * rows[tokens].reshape(B, P, S * D) @ w_down.reshape(S * D, D)
     np.testing.assert_allclose(patch_inputs(tokens, table(zero_origin)), naive, rtol=1e-5, atol=1e-4)
 
@@ -64,7 +62,9 @@ def test_listing_expressed_places_changes_neither_values_nor_gradients(tokens, z
     capacity = max(map(len, places)) + 2
     # A place that is listed but masked, and places beyond the layout, stand for nothing.
     masked = int(np.flatnonzero(np.asarray(flat[0]) == MASK)[0])
-    listed = jnp.asarray([[*row, masked if i == 0 else P * S, *[P * S] * (capacity - len(row) - 1)] for i, row in enumerate(places)])
+    listed = jnp.asarray(
+        [[*row, masked if i == 0 else P * S, *[P * S] * (capacity - len(row) - 1)] for i, row in enumerate(places)]
+    )
     weight = normal(3, B, P, D)
     dense = lambda t: (patch_inputs(tokens, t) * weight).sum()  # noqa: E731
     sparse = lambda t: (patch_inputs(tokens, t, listed) * weight).sum()  # noqa: E731
@@ -103,8 +103,7 @@ def rows_per_tile(request, monkeypatch):
 
 
 def naive_nll(head, targets):
-    logits = head.states[:, :, None] @ jnp.zeros((D, VOCAB_SIZE)) if False else all_logits(head)
-    log_p = jax.nn.log_softmax(logits, axis=-1)
+    log_p = jax.nn.log_softmax(all_logits(head), axis=-1)
     return -jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
 
 
@@ -154,7 +153,9 @@ def test_token_nll_is_that_of_the_logits(gene_head, rows_per_tile):
 def test_no_array_of_all_logits_is_in_the_compiled_gradient():
     wide = GeneHead(normal(0, 8, 300, D), normal(1, S, D, VOCAB_SIZE), None, None)
     targets, weights = jnp.zeros((8, 300, S), int), jnp.ones((8, 300, S))
-    compiled = jax.jit(jax.grad(lambda s: weighted_cross_entropy(GeneHead(s, wide.matrix, None, None), targets, weights)))
+    compiled = jax.jit(
+        jax.grad(lambda s: weighted_cross_entropy(GeneHead(s, wide.matrix, None, None), targets, weights))
+    )
     memory = compiled.lower(wide.states).compile().memory_analysis().temp_size_in_bytes
     assert memory < 8 * 300 * S * VOCAB_SIZE * 4  # bytes of (B, G, V) in fp32
 

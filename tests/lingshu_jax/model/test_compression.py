@@ -42,7 +42,9 @@ def test_pairs_become_the_tokens_of_their_cells():
     source = np.array([0, 0, 1, 0, 1])
     counts[source == 1, 20:] = 0
     expressed = places_of(jnp.asarray(genes), jnp.asarray(layout.place), layout.gene_at.size)
-    patches = densify(expressed, jnp.asarray(values), jnp.asarray(source), jnp.asarray(measured), jnp.asarray(layout.gene_at))
+    patches = densify(
+        expressed, jnp.asarray(values), jnp.asarray(source), jnp.asarray(measured), jnp.asarray(layout.gene_at)
+    )
     expected = np.where(measured[source], encode_counts(counts), ABSENT)
     np.testing.assert_array_equal(to_panel(patches, jnp.asarray(layout.place)), expected)
     assert (np.asarray(patches)[:, layout.gene_at == 37] == PADDING).all()

@@ -74,7 +74,9 @@ def test_depth_moves_the_start_as_a_negative_binomial_of_scaled_mean():
     np.testing.assert_allclose(log_p[:60], expected, atol=5e-3)
 
 
-@pytest.mark.parametrize("settings", [{}, {"start": NoBias(), "zero_origin": False}, {"remat": True}, {"head_tokens": 104}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"start": NoBias(), "zero_origin": False}, {"remat": True}, {"head_tokens": 104}], ids=str
+)
 def test_nll_of_the_fused_path_is_that_of_the_logits(settings):
     model, tokens = denoiser(trained=True, **settings), masked()
     log_p = jax.nn.log_softmax(model(tokens, conditions(6)), axis=-1)
@@ -127,7 +129,9 @@ def test_gene_order_is_only_a_layout():
     graph, _, fixed = nnx.split(second, nnx.Param, ...)
     second = nnx.merge(graph, nnx.state(first, nnx.Param), fixed)
     tokens = masked(4)
-    np.testing.assert_allclose(second(tokens[:, order], conditions(4)), first(tokens, conditions(4))[:, order], atol=1e-3)
+    np.testing.assert_allclose(
+        second(tokens[:, order], conditions(4)), first(tokens, conditions(4))[:, order], atol=1e-3
+    )
 
 
 def test_a_set_of_perturbations_is_the_sum_of_its_members():

@@ -53,7 +53,9 @@ def test_the_average_follows_the_weights_slowly_but_not_at_the_start():
     setup = setup_on()
     start = jax.tree.map(np.asarray, setup.init().params)
     state, _ = setup.train(setup.init(), 0, 5)
-    to_average = sum(float(jnp.abs(a - b).sum()) for a, b in zip(*map(jax.tree.leaves, (state.ema, state.params)), strict=True))
+    to_average = sum(
+        float(jnp.abs(a - b).sum()) for a, b in zip(*map(jax.tree.leaves, (state.ema, state.params)), strict=True)
+    )
     to_start = sum(float(jnp.abs(a - b).sum()) for a, b in zip(*map(jax.tree.leaves, (state.ema, start)), strict=True))
     assert 0 < to_average < to_start
 

@@ -1,62 +1,85 @@
-"""What a cell's labels tell of its library size: additive effects of the condition fields on the log size factor."""
+"""What a cell's labels tell of its library size: additive effects on mean and spread of the log size factor."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from lingshu_jax.vocabulary import CONTROL_ROW, ConditionVocabulary
+from lingshu_jax.vocabulary import CONTROL_ROW, ConditionField, ConditionVocabulary
 
 SHRINKAGE_CELLS = 5.0
-"""A label's effect is shrunk as if it had this many more cells of effect 0."""
+"""A label's effect on the mean is shrunk as if it had this many more cells of effect 0."""
+SPREAD_SHRINKAGE_CELLS = 20.0
+"""The same for its effect on the log of the variance, which few cells tell badly."""
+SMALLEST_VARIANCE = 1e-3
 _SWEEPS = 30
 
 
+@dataclasses.dataclass(frozen=True)
+class ConditionSizes:
+    """Log size factors of the training cells of one condition."""
+
+    cells: int
+    mean: float
+    variance: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DepthPrior:
+    """log size factor = sum of mean effects, with variance `log_variance * exp(sum of spread effects)`."""
+
+    mean_effects: dict[str, np.ndarray]
+    """Per field, float64 (rows,). The mean over training cells of exp(sum of effects) is 1; the null row has 0."""
+    spread_effects: dict[str, np.ndarray]
+    """Per field, float64 (rows,); the null row has 0."""
+    log_variance: float
+    """Variance that the mean effects leave, pooled over training cells."""
+
+
 def fit_depth_prior(
-    cells: Mapping[tuple[str, ...], int],
-    log_size: Mapping[tuple[str, ...], float],
-    log_variance: float,
-    fields: tuple[str, ...],
-    vocabulary: ConditionVocabulary,
-) -> tuple[dict[str, np.ndarray], float]:
-    """Fit log size factor = constant + one effect per label of every field, to training conditions.
-
-    Args:
-        cells: training cells of each condition, labels in the order of `fields`.
-        log_size: their mean log size factor.
-        log_variance: variance of the log size factor over all training cells.
-        fields: names of the fields of the conditions.
-        vocabulary: the fields to use, some or all of them.
-
-    Returns:
-        Effects by vocabulary row, float64 (rows,) per field, shifted so that the mean over training cells of
-        exp(sum of effects) is 1 when no row is null; and the variance that they leave.
-    """
-    counts = np.array([cells[key] for key in cells], np.float64)
-    sizes = np.array([log_size[key] for key in cells], np.float64)
-    mean = np.average(sizes, weights=counts)
-    within = max(log_variance - np.average((sizes - mean) ** 2, weights=counts), 0.0)
-    effects = {field.name: np.zeros(field.rows) for field in vocabulary.fields}
+    conditions: Mapping[tuple[str, ...], ConditionSizes], fields: tuple[str, ...], vocabulary: ConditionVocabulary
+) -> DepthPrior:
+    """Fit the effects of the vocabulary's fields to training conditions (labels in the order of `fields`)."""
+    cells, mean, variance = (
+        np.array([getattr(sizes, name) for sizes in conditions.values()], np.float64)
+        for name in ("cells", "mean", "variance")
+    )
     rows = {
-        field.name: np.array(
-            [
-                CONTROL_ROW
-                if field.is_control(key[fields.index(field.name)])
-                else field.row(key[fields.index(field.name)])
-                for key in cells
-            ]
-        )
+        field.name: np.array([_row(field, labels[fields.index(field.name)]) for labels in conditions])
         for field in vocabulary.fields
     }
-    fitted = np.zeros(len(counts))
-    for _ in range(_SWEEPS):
-        for name, effect in effects.items():
-            fitted -= effect[rows[name]]
-            residual = np.bincount(rows[name], counts * (sizes - mean - fitted), len(effect))
-            effect[:] = residual / (np.bincount(rows[name], counts, len(effect)) + SHRINKAGE_CELLS)
-            fitted += effect[rows[name]]
-    left = within + np.average((sizes - mean - fitted) ** 2, weights=counts)
+    lengths = {field.name: field.rows for field in vocabulary.fields}
+    effects, fitted = _additive(mean - np.average(mean, weights=cells), cells, rows, lengths, SHRINKAGE_CELLS)
+    # The conditions' own variance, and what the effects miss of their means.
+    left = variance + (mean - np.average(mean, weights=cells) - fitted) ** 2
+    pooled = float(np.average(left, weights=cells))
+    log_left = np.log(np.maximum(left, SMALLEST_VARIANCE)) - np.log(max(pooled, SMALLEST_VARIANCE))
+    spread, _ = _additive(log_left, cells, rows, lengths, SPREAD_SHRINKAGE_CELLS)
     if effects:
         # One field carries the constant, in every row but the null one, which stays at the average cell.
         first = next(iter(effects.values()))
-        first[1:] -= np.log(np.average(np.exp(fitted), weights=counts))
-    return effects, float(left)
+        first[1:] -= np.log(np.average(np.exp(fitted), weights=cells))
+    return DepthPrior(effects, spread, pooled)
+
+
+def _row(field: ConditionField, label: str) -> int:
+    return CONTROL_ROW if field.is_control(label) else field.row(label)
+
+
+def _additive(
+    values: np.ndarray,
+    weights: np.ndarray,
+    rows: Mapping[str, np.ndarray],
+    lengths: Mapping[str, int],
+    shrinkage: float,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Ridge fit of values as a sum of one effect per row of every field, by backfitting; effects, and the fit."""
+    effects = {name: np.zeros(length) for name, length in lengths.items()}
+    fitted = np.zeros(len(values))
+    for _ in range(_SWEEPS):
+        for name, effect in effects.items():
+            fitted -= effect[rows[name]]
+            residual = np.bincount(rows[name], weights * (values - fitted), len(effect))
+            effect[:] = residual / (np.bincount(rows[name], weights, len(effect)) + shrinkage)
+            fitted += effect[rows[name]]
+    return effects, fitted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipelines.depth_prior import fit_depth_prior
+from data_pipelines.depth_prior import ConditionSizes, DepthPrior, fit_depth_prior
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
@@ -49,20 +49,17 @@ class Statistics:
     """Median counts per cell."""
     n_cells: int
     """Training cells."""
-    cells_per_condition: Mapping[tuple[str, ...], int]
-    """Training cells of each condition; labels in the order of the vocabulary's fields."""
-    log_size_per_condition: Mapping[tuple[str, ...], float]
-    """Mean log size factor of each condition's training cells."""
+    conditions: Mapping[tuple[str, ...], ConditionSizes]
+    """Training cells of each condition and their log size factors; labels in the order of the vocabulary's fields."""
 
-    def depth_prior(self, vocabulary: ConditionVocabulary) -> tuple[dict[str, np.ndarray], float]:
-        """What the labels of these fields tell of a cell's log size factor (see `fit_depth_prior`)."""
-        return fit_depth_prior(
-            self.cells_per_condition,
-            self.log_size_per_condition,
-            self.library_log_variance,
-            self.vocabulary.names,
-            vocabulary,
-        )
+    @property
+    def cells_per_condition(self) -> dict[tuple[str, ...], int]:
+        """Training cells of each condition."""
+        return {labels: sizes.cells for labels, sizes in self.conditions.items()}
+
+    def depth_prior(self, vocabulary: ConditionVocabulary) -> DepthPrior:
+        """What the labels of these fields tell of a cell's log size factor."""
+        return fit_depth_prior(self.conditions, self.vocabulary.names, vocabulary)
 
 
 def load_statistics(store: "CellStore", split: Split, *, progress: Progress = silent) -> Statistics:
@@ -80,8 +77,7 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
         with np.load(folder / "statistics.npz", allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
         vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
-        cells = {tuple(labels): n for labels, n, _ in facts["conditions"]}
-        log_size = {tuple(labels): size for labels, _, size in facts["conditions"]}
+        conditions = {tuple(labels): ConditionSizes(*sizes) for labels, *sizes in facts["conditions"]}
         owner = (facts["store_hash"], facts["split_hash"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} cannot be read ({error}). Remove the folder; it is computed again.") from error
@@ -92,8 +88,7 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
         split_hash=split.hash,
         panel=store.panel,
         vocabulary=vocabulary,
-        cells_per_condition=cells,
-        log_size_per_condition=log_size,
+        conditions=conditions,
         **values,
     )
 
@@ -112,15 +107,13 @@ def compute_statistics(store: "CellStore", split: Split, *, progress: Progress =
         done += len(rows)
         progress("statistics", done, len(split.train))
     moments, size = sums.finish()
-    conditions = _conditions(store.columns.fields, store.obs.iloc[split.train], np.log(size))
     statistics = Statistics(
         store_hash=store.hash,
         split_hash=split.hash,
         panel=store.panel,
         vocabulary=training_vocabulary(store, split),
         n_cells=len(split.train),
-        cells_per_condition={labels: n for labels, (n, _) in conditions.items()},
-        log_size_per_condition={labels: mean for labels, (_, mean) in conditions.items()},
+        conditions=_conditions(store.columns.fields, store.obs.iloc[split.train], np.log(size)),
         **moments,
     )
     _save(_folder(store, split), statistics)
@@ -228,14 +221,17 @@ def _negative_binomial(
     return mean, phi
 
 
-def _conditions(fields: tuple[str, ...], obs: Any, log_size: np.ndarray) -> dict[tuple[str, ...], tuple[int, float]]:
-    """Cells and mean log size factor of every condition."""
+def _conditions(fields: tuple[str, ...], obs: Any, log_size: np.ndarray) -> dict[tuple[str, ...], ConditionSizes]:
+    """Cells, and mean and variance of their log size factors, of every condition."""
     if not fields:
-        return {(): (len(obs), float(log_size.mean()))}
-    groups = obs[list(fields)].assign(_log_size=log_size).groupby(list(fields), observed=True, sort=True)["_log_size"]
-    table = groups.agg(["size", "mean"])
-    keys = [key if isinstance(key, tuple) else (key,) for key in table.index]
-    return {key: (int(n), float(m)) for key, n, m in zip(keys, table["size"], table["mean"], strict=True)}
+        return {(): ConditionSizes(len(obs), float(log_size.mean()), float(log_size.var()))}
+    sizes = obs[list(fields)].assign(_log_size=log_size).groupby(list(fields), observed=True, sort=True)["_log_size"]
+    return {
+        key if isinstance(key, tuple) else (key,): ConditionSizes(
+            len(group), float(group.mean()), float(group.var(ddof=0))
+        )
+        for key, group in sizes
+    }
 
 
 def _blocks(store: "CellStore", rows: np.ndarray) -> list[np.ndarray]:
@@ -264,10 +260,7 @@ def _save(folder: pathlib.Path, statistics: Statistics) -> None:
     facts = {name: getattr(statistics, name) for name in ("store_hash", "split_hash", *_NUMBERS)} | {
         "panel_hash": statistics.panel.hash,
         "vocabulary": statistics.vocabulary.to_json(),
-        "conditions": [
-            [list(labels), n, statistics.log_size_per_condition[labels]]
-            for labels, n in statistics.cells_per_condition.items()
-        ],
+        "conditions": [[list(labels), *dataclasses.astuple(sizes)] for labels, sizes in statistics.conditions.items()],
     }
     (partial / "statistics.json").write_text(json.dumps(facts, sort_keys=True, indent=1))
     try:

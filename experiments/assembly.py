@@ -104,8 +104,15 @@ def plan(experiment: Experiment, statistics: Statistics) -> ModelPlan:
 
 def start_statistics(statistics: Statistics, vocabulary: ConditionVocabulary) -> StartStatistics:
     """What a model with these condition fields starts from."""
-    effects, left = statistics.depth_prior(vocabulary)
-    return StartStatistics(statistics.histogram, statistics.mean, statistics.dispersion, effects, left)
+    prior = statistics.depth_prior(vocabulary)
+    return StartStatistics(
+        statistics.histogram,
+        statistics.mean,
+        statistics.dispersion,
+        prior.mean_effects,
+        prior.spread_effects,
+        prior.log_variance,
+    )
 
 
 def select_fields(vocabulary: ConditionVocabulary, data: DataConfig) -> ConditionVocabulary:

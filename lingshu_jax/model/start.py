@@ -7,6 +7,7 @@ gene's log-rate tilts them. Training adds to that what genes say about each othe
 # B cells, P patches, S genes per patch, V output tokens
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from lingshu_jax.tokens import OVERFLOW, VOCAB_SIZE
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 MEAN_FLOOR = 1e-8
+SMALLEST_LOG_VARIANCE = 1e-6
 
 
 class NoStart(nnx.Module):
@@ -69,18 +71,17 @@ class DepthStart(NoStart):
         shape = layout.gene_at.shape
         self.table = Fixed(_table(layout, None))
         self.mean, self.dispersion = Fixed(np.zeros(shape, np.float32)), Fixed(np.ones(shape, np.float32))
-        self.prior_shape = Fixed(np.ones((), np.float32))
-        self.effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.fields})
+        self.log_variance = Fixed(np.zeros((), np.float32))
+        self.mean_effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.fields})
+        self.spread_effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.fields})
         if statistics is not None:
             mean = np.maximum(statistics.mean, MEAN_FLOOR)
             self.table = Fixed(_table(layout, log_token_mass(mean, statistics.dispersion)))
             self.mean = Fixed(layout.spread(mean.astype(np.float32), padding=0.0))
             self.dispersion = Fixed(layout.spread(statistics.dispersion.astype(np.float32), padding=1.0))
-            # The gamma prior whose variance is that of a log-normal with the observed log-variance.
-            variance = max(float(np.expm1(statistics.depth_log_variance)), 1e-6)
-            self.prior_shape = Fixed(np.float32(1.0 / variance))
-            effects = {name: Fixed(effect.astype(np.float32)) for name, effect in statistics.depth_effects.items()}
-            self.effects = nnx.Dict(effects)
+            self.log_variance = Fixed(np.float32(max(statistics.depth_log_variance, SMALLEST_LOG_VARIANCE)))
+            self.mean_effects = nnx.Dict(_fixed(statistics.depth_effects))
+            self.spread_effects = nnx.Dict(_fixed(statistics.spread_effects))
 
     def base(self) -> Float[Array, "S P V"]:
         return self.table[...]
@@ -90,15 +91,18 @@ class DepthStart(NoStart):
     ) -> Float[Array, "B"]:
         """Posterior mean under a gamma prior; genes weigh by inverse variance. With every gene masked, what the labels
         tell: 1 without labels."""
-        mean, prior = self.mean[...], self.prior_shape[...]
+        mean = self.mean[...]
         weight = 1.0 / (1.0 + mean / self.dispersion[...])
         visible = tokens <= OVERFLOW
         observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
         expected = jnp.where(visible, mean * weight, 0.0).sum((1, 2))
-        expected_by_labels = jnp.exp(
-            sum(embed_rows(self.effects[name][...], rows) for name, rows in conditions.items())
+        told, spread = (
+            jnp.exp(sum(embed_rows(effects[name][...], rows) for name, rows in conditions.items()))
+            for effects in (self.mean_effects, self.spread_effects)
         )
-        shape, rate = prior + observed, prior / expected_by_labels + expected
+        # The gamma prior with the variance of a log-normal of the observed log-variance.
+        prior = 1.0 / jnp.expm1(self.log_variance[...] * spread)
+        shape, rate = prior + observed, prior / told + expected
         if keys is None:
             return shape / rate
         # Log-normal, of the posterior's mean and variance: library sizes are skewed to the right, as gammas are not.
@@ -151,6 +155,10 @@ def _(
     config: DepthNB, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None
 ) -> NoStart:
     return DepthStart(layout, vocabulary, statistics)
+
+
+def _fixed(effects: Mapping[str, np.ndarray]) -> dict[str, Fixed]:
+    return {name: Fixed(effect.astype(np.float32)) for name, effect in effects.items()}
 
 
 def _table(layout: GeneLayout, log_mass: np.ndarray | None) -> np.ndarray:

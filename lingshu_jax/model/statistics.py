@@ -18,5 +18,7 @@ class StartStatistics:
     """float64 (G,): theta of var = mu + mu^2 / theta."""
     depth_effects: Mapping[str, np.ndarray]
     """Per condition field, float64 (rows,): what a label adds to the log of the expected depth."""
+    spread_effects: Mapping[str, np.ndarray]
+    """Per condition field, float64 (rows,): what a label adds to the log of the variance of the log depth."""
     depth_log_variance: float
-    """Variance of the log size factor that the labels leave."""
+    """Variance of the log depth that the labels leave, on average."""

@@ -54,7 +54,7 @@ def statistics() -> StartStatistics:
     tokens = encode_counts(x)
     histogram = np.stack([np.bincount(tokens[:, g], minlength=VOCAB_SIZE) for g in range(GENES)])
     effects = {field.name: np.linspace(-0.2, 0.2, field.rows) for field in VOCABULARY.fields}
-    return StartStatistics(histogram, x.mean(0) + 1e-3, np.full(GENES, 2.0), effects, 0.25)
+    return StartStatistics(histogram, x.mean(0) + 1e-3, np.full(GENES, 2.0), effects, effects, 0.25)
 
 
 def conditions(n: int) -> dict[str, jax.Array]:

@@ -12,7 +12,7 @@ from data_pipelines.errors import InputError
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, runs_arguments
-from experiments.configs import EXPERIMENTS, load_experiment
+from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment
 
@@ -94,7 +94,8 @@ def parse_options(arguments: Sequence[str]) -> Train:
     named = bool(rest) and not rest[0].startswith("-")
     if not named and not {"-h", "--help"} & set(rest):
         raise InputError(f"no experiment given. There are: {', '.join(EXPERIMENTS)}.")
-    default = load_experiment(rest[0] if named else "demo", size=known.size, shape=_shape(known.store))
+    name = check_name(rest[0]) if named else "demo"
+    default = load_experiment(name, size=known.size, shape=_shape(known.store))
     return parse(
         Train,
         arguments,

@@ -17,6 +17,17 @@ EXPERIMENTS = {
 }
 
 
+def check_name(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        InputError: there is no such experiment.
+    """
+    if name not in EXPERIMENTS:
+        raise InputError(f"no experiment {name!r} (nearest: {nearest(name, EXPERIMENTS)}).")
+    return name
+
+
 def load_experiment(name: str, *, size: Size | None = None, shape: DataShape | None = None) -> Experiment:
     """The experiment of this name.
 
@@ -28,9 +39,7 @@ def load_experiment(name: str, *, size: Size | None = None, shape: DataShape | N
     Raises:
         InputError: there is no such experiment, or it has one size only.
     """
-    if name not in EXPERIMENTS:
-        raise InputError(f"no experiment {name!r} (nearest: {nearest(name, EXPERIMENTS)}).")
-    module = importlib.import_module(f"experiments.configs.{EXPERIMENTS[name]}")
+    module = importlib.import_module(f"experiments.configs.{EXPERIMENTS[check_name(name)]}")
     if hasattr(module, "sized"):
         return module.sized(size, shape or DataShape())
     if size is not None:

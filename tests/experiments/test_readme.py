@@ -9,9 +9,9 @@ import pytest
 
 from experiments.__main__ import run
 from experiments.runs import find_run
-from tests.experiments.conftest import TINY_MODEL, runs, screen_file, store  # noqa: F401
+from tests.experiments.conftest import TINY_MODEL
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
@@ -28,7 +28,7 @@ def test_make_lines_exist(command):
     assert done.returncode == 0, done.stderr
 
 
-def test_lingshu_lines_run(screen_file, store, runs, tmp_path, monkeypatch):  # noqa: F811
+def test_lingshu_lines_run(screen_file, store, runs, tmp_path, monkeypatch):
     from experiments import load_run
 
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,7 @@ def test_lingshu_lines_run(screen_file, store, runs, tmp_path, monkeypatch):  # 
     assert (find_run("latest", tmp_path / "runs").path / "report.html").exists()
 
 
-def test_the_python_example_runs(runs, monkeypatch, tmp_path):  # noqa: F811
+def test_the_python_example_runs(runs, monkeypatch, tmp_path):
     from experiments import load_run
 
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]

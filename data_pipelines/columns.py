@@ -35,6 +35,10 @@ class Columns:
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise InputError(f"column {twice[0]!r} is named in two roles. Give each of --columns.* its own column.")
+        if "n_cells" in self.fields:
+            raise InputError(
+                "column 'n_cells' cannot be a condition: tables of conditions count cells under that name."
+            )
         if self.perturbation is not None and not self.control:
             raise InputError(
                 f"--columns.perturbation {self.perturbation} needs its control label. "

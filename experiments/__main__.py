@@ -44,6 +44,16 @@ def run(arguments: Sequence[str]) -> int:
     except (InputError, UnknownLabel) as error:
         print(f"lingshu {name}: {error}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        sys.stdout = None  # the reader of our output has left; there is nobody to tell
+        return BAD_INPUT
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"lingshu {name}: {where}{error.strerror or error}. Check the path, its permissions and the disk.",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
 
 
 def main() -> None:

@@ -38,7 +38,8 @@ def one_line(text: str) -> str:
     paragraphs = [" ".join(group) for rule, group in itertools.groupby(lines, key=_is_rule) if not rule]
     paragraphs = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
     # Where the frame is drawn in plain ASCII its title is a paragraph of its own; what is wrong has a colon.
-    body = [paragraph for paragraph in paragraphs if ":" in paragraph] or ["the arguments cannot be read"]
+    body = [paragraph for paragraph in paragraphs if ":" in paragraph or "invalid choice" in paragraph]
+    body = body or ["the arguments cannot be read"]
     wrong = body[0].split(" Argument helptext:")[0].split(" For full helptext")[0]
     near = next((section for section in body if section.startswith("Perhaps you meant")), "")
     options = re.findall(r"(--[\w.-]+)", near)

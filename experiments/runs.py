@@ -96,7 +96,13 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def all_runs(root: pathlib.Path) -> list[RunFolder]:
-    """Every run under a root, the one last touched first."""
+    """Every run under a root, the one last touched first.
+
+    Raises:
+        InputError: the root is a file.
+    """
+    if root.is_file():
+        raise InputError(f"{root} is a file, not a folder of runs.")
     return sorted(_folders(root), key=lambda run: _touched(run.path), reverse=True)
 
 
@@ -106,6 +112,8 @@ def find_run(reference: str, root: pathlib.Path) -> RunFolder:
     Raises:
         InputError: nothing or more than one run fits; names the nearest.
     """
+    if not reference:
+        raise InputError("the run's name is empty. Write an id, a name, a folder, or `latest`.")
     if (pathlib.Path(reference) / CONFIG).is_file():
         return RunFolder(pathlib.Path(reference))
     runs = all_runs(root)

@@ -45,7 +45,8 @@ class CsrMatrix(Matrix):
 
     def blocks(self, budget: int) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
         indptr = self.stored["indptr"][:].astype(np.int64)
-        if len(indptr) != self.shape[0] + 1 or indptr[-1] != self.entries:
+        fits = len(indptr) == self.shape[0] + 1 and indptr[0] == 0 and indptr[-1] == self.entries
+        if not fits or (np.diff(indptr) < 0).any() or len(self.stored["indices"]) != self.entries:
             raise InputError(f"{self.where}: row pointers do not fit the data; the file is damaged. Write it again.")
         per_block = max(1, budget // _BYTES_PER_ENTRY)
         first = 0

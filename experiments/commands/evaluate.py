@@ -40,6 +40,9 @@ def run(arguments: Sequence[str]) -> int:
     """Evaluate, save, and print the headline."""
     options = parse(Evaluate, arguments, prog="lingshu evaluate", description="Compare a run with held-out cells.")
 
+    if options.draws < 2 or options.bound_cells < 1 or options.seed < 0:
+        raise InputError("--draws must be >= 2, --bound-cells >= 1 and --seed >= 0.")
+
     from experiments.runs import find_run
 
     folder = find_run(options.run, options.runs)

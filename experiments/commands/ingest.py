@@ -40,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
 
     if not options.files:
         raise InputError("no file given. Pass one or more h5ad files: lingshu ingest FILE.h5ad --out STORE")
+    if options.seed < 0 or options.memory_mb < 1:
+        raise InputError("--seed must be >= 0 and --memory-mb >= 1.")
     with StageProgress() as progress:
         store = ingest(
             options.files,

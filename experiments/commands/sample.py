@@ -100,8 +100,10 @@ def _check_request(options: Sample, condition: dict[str, str]) -> None:
     asked = [options.conditions is not None, options.split is not None, bool(condition)]
     if sum(asked) > 1:
         raise InputError("ask by one of --conditions, --split and --condition.FIELD, not by several.")
-    if options.n is not None and options.n != "match" and not (options.n.isdigit() and int(options.n) > 0):
+    if options.n is not None and options.n != "match" and not (options.n.isdecimal() and int(options.n) > 0):
         raise InputError(f"--n must be a number >= 1, or `match` with --split; got {options.n!r}.")
+    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
+        raise InputError(f"--out {options.out} must name a file in a folder that exists.")
     if options.conditions is not None and options.n is not None:
         raise InputError("the table's n_cells column says how many cells to draw; leave --n out.")
     if options.conditions is None and options.split is None and options.n in (None, "match"):
@@ -116,7 +118,10 @@ def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun")
             raise InputError(
                 f"{options.conditions} does not exist. Pass a csv file with the columns of the conditions."
             )
-        return pd.read_csv(options.conditions, dtype=str, keep_default_na=False)
+        try:
+            return pd.read_csv(options.conditions, dtype=str, keep_default_na=False)
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise InputError(f"{options.conditions} is no csv table ({str(error).splitlines()[0]}).") from error
     if options.split is not None:
         return split_conditions(loaded, options.split, options.n, options.store)
     return pd.DataFrame([{**condition, "n_cells": options.n}])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from data_pipelines.errors import InputError
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
 
@@ -33,6 +34,9 @@ class SplitOptions:
 def run(arguments: Sequence[str]) -> int:
     """Make the split and print what it holds out."""
     options = parse(SplitOptions, arguments, prog="lingshu split", description="Choose training and test cells.")
+
+    if options.seed < 0 or not 0 < len(options.name) <= 80:
+        raise InputError("--seed must be >= 0, and --name 1 to 80 characters.")
 
     from data_pipelines import (
         CellStore,

@@ -132,7 +132,7 @@ def inspect_files(
             for source, scan in zip(sources, scans, strict=True)
             if scan.fault
         ]
-        if not max(scan.largest for scan in scans):
+        if not problems and not max(scan.largest for scan in scans):
             problems.append("every count is zero: there is nothing to learn from.")
         conditions = _conditions(labels, len(obs))
         notes += _notes(columns, labels, conditions, sources, scans, control)

@@ -29,7 +29,7 @@ def choose_size(shape: DataShape) -> Size:
 
 def accelerator_visible() -> bool:
     """Does this machine show a GPU or TPU device file? (Asked without importing jax.)"""
-    return any(pathlib.Path("/dev").glob(pattern) for pattern in ("nvidia[0-9]*", "accel[0-9]*"))
+    return any(any(pathlib.Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "accel[0-9]*"))
 
 
 def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experiment:

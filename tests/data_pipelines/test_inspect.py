@@ -87,3 +87,8 @@ def test_given_columns_are_checked_and_kept(screen_file):
     assert inspect_files(screen_file, columns=columns).columns == columns
     with pytest.raises(InputError, match="present: cell_line"):
         inspect_files(screen_file, columns=Columns(context=("donor",)))
+
+
+def test_a_file_without_a_single_count_is_not_ready(tmp_path):
+    anndata.AnnData(np.zeros((5, 3))).write_h5ad(tmp_path / "a.h5ad")
+    assert inspect_files(tmp_path / "a.h5ad").problems == ("every count is zero: there is nothing to learn from.",)

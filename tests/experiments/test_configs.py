@@ -4,7 +4,7 @@ import pytest
 
 from data_pipelines.errors import InputError
 from experiments.config_json import from_json, to_json
-from experiments.configs import EXPERIMENTS, load_experiment
+from experiments.configs import EXPERIMENTS, load_experiment, sizes
 from experiments.configs.sizes import SIZES, DataShape
 from experiments.dry_run import describe_model, parameter_counts
 from lingshu_jax.diffusion import ControlGuidance, CosineSchedule
@@ -59,3 +59,23 @@ def test_settings_of_another_version_are_refused():
 def test_experiments_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_experiment("demo").seed = 1  # type: ignore[misc]
+
+
+def test_the_size_follows_device_and_data(monkeypatch):
+    large, few = DataShape(cells=1_000_000, genes=18_080), DataShape(cells=1_000, genes=18_080)
+    monkeypatch.setattr(sizes, "accelerator_visible", lambda: False)
+    assert load_experiment("perturb", shape=large).model.width == 64
+    monkeypatch.setattr(sizes, "accelerator_visible", lambda: True)
+    assert load_experiment("perturb", shape=few).model.width == 256
+    assert load_experiment("perturb", shape=large).model.width == 640
+
+
+def test_an_accelerator_is_a_device_file_and_not_the_question(monkeypatch, tmp_path):
+    class Devices(type(tmp_path)):
+        def __new__(cls, *_):
+            return tmp_path
+
+    monkeypatch.setattr(sizes.pathlib, "Path", Devices)
+    assert not sizes.accelerator_visible()
+    (tmp_path / "nvidia0").touch()
+    assert sizes.accelerator_visible()

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.gene_head.head import GeneHead, token_counts
-from lingshu_jax.kernels.gene_head.tiles import join_genes, join_states, map_genes, slots_of, split_tiles, tile_logits
+from lingshu_jax.kernels.gene_head.head import GeneHead, slot_logits, token_counts
+from lingshu_jax.kernels.gene_head.tiles import join_genes, join_states, map_genes, slots_of, split_tiles
 
 
 def token_nll(head: GeneHead, targets: Int[Array, "B P S"]) -> Float[Array, "B P S"]:
@@ -54,7 +54,7 @@ def _forward(states, matrix, tilt, base, targets, weights):
 def _slot_gradients(tile: dict[str, Array], slot: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
     """Weighted loss of one slot of one tile, and its gradients by states (B, p, D), matrix (D, K) and tilt (B, p)."""
     matrix, targets, weights, counts = slot["matrix"], slot["targets"], slot["weights"], jnp.asarray(token_counts())
-    logits = tile_logits(tile, slot)
+    logits = slot_logits(tile["states"], slot)
     targets = jnp.minimum(targets, logits.shape[-1] - 1)
     top = logits.max(axis=-1, keepdims=True)
     mass = jnp.exp(logits - top)

@@ -54,11 +54,6 @@ def join_genes(tiles: Float[Array, "tiles S B p"], patches: int) -> Float[Array,
     return joined.reshape(joined.shape[0], -1, joined.shape[-1])[:, :patches]
 
 
-def tile_logits(tile: Tiles, slot: Tiles) -> Float[Array, "B p V"]:
-    """Logits of one slot of one tile."""
-    return slot_logits(tile["states"], slot)
-
-
 def slots_of(tile: Tiles, matrix: Float[Array, "S D K"]) -> Tiles:
     """What a scan over the slots of a tile runs through: everything but the states, slot axis first."""
     return {"matrix": matrix, **{name: values for name, values in tile.items() if name != "states"}}
@@ -73,7 +68,7 @@ def map_genes(
 
     def one_tile(tile: tuple[Tiles, ...]) -> Array:
         def one_slot(slots: tuple[Tiles, ...]) -> Array:
-            logits = [tile_logits(part, slot) for part, slot in zip(tile, slots, strict=True)]
+            logits = [slot_logits(part["states"], slot) for part, slot in zip(tile, slots, strict=True)]
             return function(*logits, **{name: slots[0][name] for name in names})
 
         return jax.lax.map(one_slot, tuple(slots_of(part, h.matrix) for part, h in zip(tile, heads, strict=True)))

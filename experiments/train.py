@@ -61,6 +61,7 @@ def train(job: TrainJob) -> TrainResult:
     Raises:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
+    mesh = _mesh(job.experiment)
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     folder = _open_run(job)
     checkpoints = Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)
@@ -68,17 +69,16 @@ def train(job: TrainJob) -> TrainResult:
         latest = checkpoints.latest_step()
         if latest is not None and latest == job.experiment.training.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
-        return _train(job, folder, checkpoints)
+        return _train(job, folder, checkpoints, mesh)
     finally:
         checkpoints.close()
 
 
-def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints) -> TrainResult:
+def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
     with StageProgress() as progress:
         statistics = load_statistics(job.store, job.split, progress=progress)
     model_plan = plan(experiment, statistics)
-    mesh = _mesh(experiment)
     parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
     tx = make_optimizer(experiment.optimizer, config.steps)
     abstract = abstract_state(model_plan.build, tx, mesh)

@@ -43,6 +43,7 @@ def test_another_experiment_under_the_same_name_is_refused(store, runs, capsys):
 def test_a_mesh_that_does_not_fit_is_refused(store, tmp_path, capsys):
     assert run(train_arguments(store, tmp_path, "--mesh.fsdp", "3")) == 2
     assert "divisor of 8" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_runs_lists_the_run(runs, capsys):

@@ -28,6 +28,9 @@ from lingshu_jax.vocabulary import ConditionVocabulary
 
 MEAN_FLOOR = 1e-8
 SMALLEST_LOG_VARIANCE = 1e-6
+WIDEST_DRAW = 3.0
+"""Drawn depths lie within so many standard deviations of what the labels tell: a cell that came out too deep by chance
+would otherwise raise the rates of all genes to come, and run away."""
 
 
 class NoStart(nnx.Module):
@@ -108,7 +111,8 @@ class DepthStart(NoStart):
         # Log-normal, of the posterior's mean and variance: library sizes are skewed to the right, as gammas are not.
         variance = jnp.log1p(1.0 / shape)
         z = jax.vmap(jax.random.normal)(keys)
-        return shape / rate * jnp.exp(jnp.sqrt(variance) * z - variance / 2)
+        widest = jnp.exp(WIDEST_DRAW * jnp.sqrt(self.log_variance[...] * spread))
+        return jnp.clip(shape / rate * jnp.exp(jnp.sqrt(variance) * z - variance / 2), told / widest, told * widest)
 
     def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"]:
         """log r + log((theta + mu) / (theta + r mu)): the same negative binomial at mean r mu, but for a constant."""

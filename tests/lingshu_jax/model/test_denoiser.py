@@ -10,7 +10,7 @@ from lingshu_jax.model import DenoiserConfig, DepthNB, LogFrequency, LowRankFact
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser
 from lingshu_jax.model.negative_binomial import log_pmf, log_token_mass
-from lingshu_jax.model.start import log_frequencies
+from lingshu_jax.model.start import WIDEST_DRAW, log_frequencies
 from lingshu_jax.tokens import ABSENT, MASK, VOCAB_SIZE, token_bins
 from lingshu_jax.vocabulary import PAD_ROW, ConditionVocabulary
 from tests.lingshu_jax.tiny import CONFIG, GENES, cells, conditions, counts, denoiser, statistics
@@ -63,6 +63,18 @@ def test_depth_is_the_posterior_mean_of_the_visible_genes():
     library = x.sum(1) / statistics().mean.sum()
     assert np.corrcoef(np.log(depth), np.log(library + 0.01))[0, 1] > 0.9
     assert np.log(depth).std() < np.log(library + 0.01).std()  # shrunk towards the prior
+
+
+def test_drawn_depth_spreads_as_the_prior_says_and_cannot_run_away():
+    start, n = denoiser().start, 4000
+    keys = jax.random.split(jax.random.key(0), n)
+    sd = np.sqrt(statistics().depth_log_variance)
+    blank = denoiser().patches(jnp.full((n, GENES), MASK))
+    drawn = np.log(np.asarray(start.depth(blank, {}, keys)))
+    np.testing.assert_allclose(drawn.std(), sd, rtol=0.05)
+    np.testing.assert_allclose(np.exp(drawn).mean(), 1.0, rtol=0.05)
+    absurd = jnp.full_like(blank, VOCAB_SIZE - 1)  # every gene at its largest count
+    np.testing.assert_allclose(np.log(start.depth(absurd, {}, keys)), WIDEST_DRAW * sd, rtol=1e-4)
 
 
 def test_depth_moves_the_start_as_a_negative_binomial_of_scaled_mean():

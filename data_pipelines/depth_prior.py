@@ -49,12 +49,16 @@ def fit_depth_prior(
         for field in vocabulary.fields
     }
     lengths = {field.name: field.rows for field in vocabulary.fields}
-    effects, fitted = _additive(mean - np.average(mean, weights=cells), cells, rows, lengths, SHRINKAGE_CELLS)
+    centred = mean - np.average(mean, weights=cells)
+    _, fitted = _additive(centred, cells, rows, lengths, SHRINKAGE_CELLS)
     # The conditions' own variance, and what the effects miss of their means.
-    left = variance + (mean - np.average(mean, weights=cells) - fitted) ** 2
+    left = variance + (centred - fitted) ** 2
     pooled = float(np.average(left, weights=cells))
     log_left = np.log(np.maximum(left, SMALLEST_VARIANCE)) - np.log(max(pooled, SMALLEST_VARIANCE))
-    spread, _ = _additive(log_left, cells, rows, lengths, SPREAD_SHRINKAGE_CELLS)
+    spread, log_spread = _additive(log_left, cells, rows, lengths, SPREAD_SHRINKAGE_CELLS)
+    # The mean of a log-normal, not its median: labels whose cells vary more are deeper on average.
+    skewed = centred + pooled * np.exp(log_spread) / 2
+    effects, fitted = _additive(skewed - np.average(skewed, weights=cells), cells, rows, lengths, SHRINKAGE_CELLS)
     if effects:
         # One field carries the constant, in every row but the null one, which stays at the average cell.
         first = next(iter(effects.values()))

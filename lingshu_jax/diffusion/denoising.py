@@ -28,10 +28,14 @@ class MaskedDenoiser(Protocol):
         """A fixed -log q(token) of every gene of an unmasked cell, near the model's: the bound's control variate."""
         ...
 
+    def draw_depth(self, tokens: Any, conditions: Any, keys: Any) -> Float[Array, "B"] | None:
+        """Each cell's depth, drawn given what is visible at the start; None for a denoiser that knows none."""
+        ...
+
     def draw(
-        self, tokens: Any, conditions: Any, uniforms: Any, *, keys: Any, temperature: Any, control: Any, guidance: Any
+        self, tokens: Any, conditions: Any, uniforms: Any, *, depth: Any, temperature: Any, control: Any, guidance: Any
     ) -> Int[Array, "B G"]:
-        """A token for every gene, from one uniform per gene; `keys` (B,) serve whatever else is drawn per cell."""
+        """A token for every gene, from one uniform per gene, at the depth that was drawn for the cell."""
         ...
 
 
@@ -50,8 +54,11 @@ class LogitDenoiser:
     def reference_nll(self, tokens: Any) -> Float[Array, "B G"]:
         return jnp.zeros(tokens.shape, jnp.float32)
 
+    def draw_depth(self, tokens: Any, conditions: Any, keys: Any) -> None:
+        return None
+
     def draw(
-        self, tokens: Any, conditions: Any, uniforms: Any, *, keys: Any, temperature: Any, control: Any, guidance: Any
+        self, tokens: Any, conditions: Any, uniforms: Any, *, depth: Any, temperature: Any, control: Any, guidance: Any
     ) -> Int[Array, "B G"]:
         logits = self.logits(tokens, conditions).astype(jnp.float32)
         if control is not None:

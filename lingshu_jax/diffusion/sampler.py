@@ -19,8 +19,8 @@ from lingshu_jax.parallel.mesh import batch_sharding, mesh_of
 from lingshu_jax.tokens import ABSENT, MASK
 
 Progress = Callable[[int, int], None]
-_ORDER_STREAM = 0
-"""Fold of a cell's key that its gene order comes from; step k draws with fold k."""
+_ORDER_STREAM, _DEPTH_STREAM = 0, 2**31 - 1
+"""Folds of a cell's key that its gene order and its depth come from; step k draws with fold k."""
 
 
 def sample(
@@ -98,6 +98,8 @@ def _sample_chunk(
     tokens, keys = place(start), place(keys)
     conditions = jax.tree.map(place, conditions)
     ranks = _random_ranks(tokens == MASK, keys)
+    # Drawn once: estimated anew from the genes drawn so far, small errors of the rates would add up over the steps.
+    depth = _draw_depth(parts.structure, parts.arrays, tokens, conditions, keys)
     before = masked_after(config.schedule, 0, open_genes)
     for k in range(1, config.schedule.steps + 1):
         after = masked_after(config.schedule, k, open_genes)
@@ -113,6 +115,7 @@ def _sample_chunk(
             place(open_genes - after),
             conditions,
             control,
+            depth,
             keys,
             np.int32(k),
             np.float32(scale),
@@ -131,6 +134,14 @@ def _random_ranks(is_open: Bool[Array, "R G"], keys: Key[Array, "R"]) -> Int[Arr
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _draw_depth(
+    structure: Any, arrays: Any, tokens: Int[Array, "R G"], conditions: Any, keys: Key[Array, "R"]
+) -> Float[Array, "R"] | None:
+    keys = jax.vmap(lambda k: jax.random.fold_in(k, _DEPTH_STREAM))(keys)
+    return structure.merge(arrays).draw_depth(tokens, conditions, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _reveal(
     structure: Any,
     arrays: Any,
@@ -139,16 +150,16 @@ def _reveal(
     revealed: Int[Array, "R"],
     conditions: Any,
     control: Any,
+    depth: Float[Array, "R"] | None,
     keys: Key[Array, "R"],
     step: Int[Array, ""],
     guidance: Float[Array, ""],
     temperature: Float[Array, ""],
 ) -> Int[Array, "R G"]:
     """Draw the masked genes whose turn has come: those of rank below `revealed`."""
-    keys = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, step)))(keys)  # (R, 2)
-    uniforms = jax.vmap(lambda k: jax.random.uniform(k, tokens.shape[1:]))(keys[:, 0])
+    uniforms = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, step), tokens.shape[1:]))(keys)
     drawn = structure.merge(arrays).draw(
-        tokens, conditions, uniforms, keys=keys[:, 1], temperature=temperature, control=control, guidance=guidance
+        tokens, conditions, uniforms, depth=depth, temperature=temperature, control=control, guidance=guidance
     )
     turn = (tokens == MASK) & (ranks < revealed[:, None])
     return jnp.where(turn, drawn.astype(tokens.dtype), tokens)

@@ -115,21 +115,27 @@ class Denoiser(nnx.Module):
         conditions: Conditions | None,
         uniforms: Float[Array, "B G"],
         *,
-        keys: Key[Array, "B"] | None = None,
+        depth: Float[Array, "B"] | None = None,
         temperature: float | Array = 1.0,
         control: Conditions | None = None,
         guidance: float | Array = 0.0,
     ) -> Int[Array, "B G"]:
         """Draw a token for every gene; with `control` conditions, guided away from them (paper section 6).
 
-        With `keys` a start that knows depth draws it, one depth for all genes of a cell.
+        `depth` is the cells' depth where it is known, as `draw_depth` gives it; else its posterior mean is taken.
         """
         patches = self.patches(tokens)
         spread = jnp.pad(uniforms, ((0, 0), (0, 1)))[:, self.gene_at[...]]
-        head = self.head_patches(patches, conditions, keys=keys)
-        away_from = None if control is None else self.head_patches(patches, control, keys=keys)
+        head = self.head_patches(patches, conditions, depth=depth)
+        away_from = None if control is None else self.head_patches(patches, control, depth=depth)
         drawn = draw_tokens(head, spread, temperature=temperature, control=away_from, guidance=guidance)
         return to_panel(drawn, self.place[...])
+
+    def draw_depth(
+        self, tokens: Int[Array, "B G"], conditions: Conditions | None, keys: Key[Array, "B"]
+    ) -> Float[Array, "B"] | None:
+        """Draw each cell's depth from its posterior given the visible genes and the labels; None without a depth."""
+        return self.start.depth(self.patches(tokens), conditions or {}, keys)
 
     def embed(self, tokens: Int[Array, "B G"], conditions: Conditions | None = None) -> Float[Array, "B D"]:
         """Cell embedding: mean of the last patch states of an unmasked forward pass."""
@@ -145,17 +151,17 @@ class Denoiser(nnx.Module):
         conditions: Conditions | None,
         expressed: Int[Array, "B C"] | None = None,
         *,
-        keys: Key[Array, "B"] | None = None,
+        depth: Float[Array, "B"] | None = None,
     ) -> GeneHead:
         """Run the network: everything the logits of every gene are made of, still factored.
 
         `expressed` holds the only places that can hold a count above 0, where the caller knows them (`patch_inputs`);
-        with `keys` the cell's depth is drawn instead of being its posterior mean.
+        `depth` replaces the posterior mean of the cell's depth.
         """
         dtype = jnp.dtype(self.config.dtype)
         conditions = conditions or {}
         self.condition_tokens.check(conditions)
-        depth = self.start.depth(tokens, conditions, keys)
+        depth = self.start.depth(tokens, conditions) if depth is None else depth
         prefix = self._prefix(tokens, depth, conditions)
         table = token_table(
             self.embedding[...],

@@ -29,8 +29,7 @@ from lingshu_jax.vocabulary import ConditionVocabulary
 MEAN_FLOOR = 1e-8
 SMALLEST_LOG_VARIANCE = 1e-6
 WIDEST_DRAW = 3.0
-"""Drawn depths lie within so many standard deviations of what the labels tell: a cell that came out too deep by chance
-would otherwise raise the rates of all genes to come, and run away."""
+"""Drawn depths lie within so many standard deviations of what the labels tell: no deeper cell was seen in training."""
 
 
 class NoStart(nnx.Module):
@@ -45,8 +44,8 @@ class NoStart(nnx.Module):
     ) -> Float[Array, "B"] | None:
         """The cell's depth given its visible genes and labels, 1 = the average cell; None where it is not known.
 
-        With keys it is drawn from its posterior instead of being its mean: genes that are drawn together then share
-        one depth, as the genes of a cell do. Without that the spread of library sizes would collapse.
+        With keys it is drawn from its posterior instead of being its mean: the genes of a generated cell share one
+        depth, as those of a real cell do. Without that the spread of library sizes would collapse.
         """
         return None
 

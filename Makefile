@@ -18,7 +18,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 LINGSHU := $(BIN)/lingshu
 STAMP   := $(VENV)/.installed-$(ACCEL)
-EXTRAS  := eval,test,lint$(if $(filter cpu,$(ACCEL)),,$(comma)$(ACCEL))
+EXTRAS  := eval,ingest,test,lint$(if $(filter cpu,$(ACCEL)),,$(comma)$(ACCEL))
 comma   := ,
 DEMO    := demo
 

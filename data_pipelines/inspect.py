@@ -1,4 +1,4 @@
-"""What is in these h5ad files, and can a model be trained on them? Read in blocks, nothing is written."""
+"""What is in these files, and can a model be trained on them? Read in blocks, nothing is written."""
 
 import dataclasses
 import pathlib
@@ -10,12 +10,15 @@ import numpy as np
 
 from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text
 from data_pipelines.errors import InputError
-from data_pipelines.ingestion.panel import duplicates, union_panel
-from data_pipelines.ingestion.sources import Source, check_paths, open_sources
+from data_pipelines.ingestion.genes import GeneRules, duplicates
+from data_pipelines.ingestion.inputs import find_inputs
+from data_pipelines.ingestion.panel import UNION, build_panel
+from data_pipelines.ingestion.slots import with_slots
+from data_pipelines.ingestion.source import Source, open_sources
 from data_pipelines.inspection_text import inspection_lines
 from data_pipelines.progress import Progress, silent
 from data_pipelines.proposal import propose_columns
-from data_pipelines.scan import CountScan, first_fault, scan_counts
+from data_pipelines.scan import CountScan, scan_counts
 
 if TYPE_CHECKING:
     import pandas
@@ -95,10 +98,10 @@ def inspect_files(
     layer: str | None = None,
     progress: Progress = silent,
 ) -> Inspection:
-    """Inspect h5ad files that are to be ingested together.
+    """Inspect files that are to be ingested together.
 
     Args:
-        paths: one or more h5ad files.
+        paths: what `ingest` takes: files, folders, patterns, manifests.
         columns: roles of the obs columns; None proposes them.
         layer: the matrix to look at; None takes X, or another slot where only that one holds raw counts.
         progress: called as progress(stage, cells done, cells).
@@ -108,26 +111,22 @@ def inspect_files(
     """
     import pandas
 
-    files = [pathlib.Path(path) for path in ([paths] if isinstance(paths, str | pathlib.Path) else paths)]
-    check_paths(files)
-    notes: list[str] = []
-    if layer is None:
-        layer, said = _slot_with_counts(files)
-        notes += said
-    with open_sources(files, layer=layer) as sources:
+    inputs, notes = with_slots(find_inputs(paths, layer=layer))
+    with open_sources(inputs) as sources:
         shared = [name for name in sources[0].obs.columns if all(name in source.obs.columns for source in sources)]
         obs: Any = (
             sources[0].obs[shared]
             if len(sources) == 1
             else pandas.concat([s.obs[shared].astype(object) for s in sources])
         )
-        columns = _checked(columns, sources, obs) if columns else propose_columns(obs, sources[0].genes)
+        columns = _checked(columns, sources, obs) if columns else propose_columns(obs, sources[0].genes.index)
         labels = {name: label_text(obs[name]) for name in columns.fields}
         control = np.zeros(len(obs), bool)
         if columns.perturbation is not None:
             control = columns.is_control(labels[columns.perturbation])
         scans = _scan(sources, control, progress)
-        problems = _gene_problems(sources) + [
+        n_genes, problems = _panel_size(sources)
+        problems += [
             f"{source.where} holds no raw counts: {scan.fault}."
             for source, scan in zip(sources, scans, strict=True)
             if scan.fault
@@ -139,41 +138,22 @@ def inspect_files(
         return Inspection(
             files=tuple(_facts(source, scan) for source, scan in zip(sources, scans, strict=True)),
             columns=columns,
-            layer=layer,
+            layer=layers.pop() if len(layers := {source.layer for source in sources}) == 1 else None,
             problems=tuple(problems),
             notes=tuple(notes),
             library=np.concatenate([scan.library for scan in scans]),
             expressed=np.concatenate([scan.expressed for scan in scans]),
             largest=max(scan.largest for scan in scans),
-            n_genes=len({gene for source in sources for gene in source.genes}),
+            n_genes=n_genes,
             conditions=conditions,
         )
 
 
-def _slot_with_counts(files: Sequence[pathlib.Path]) -> tuple[str | None, list[str]]:
-    """X if it may hold raw counts, else a slot that does in every file, with a note that says so."""
-    with open_sources(list(files)) as sources:
-        faults = [fault for source in sources if (fault := first_fault(source))]
-        slots = [slot for slot in sources[0].other_slots if all(slot in source.other_slots for source in sources)]
-    if not faults:
-        return None, []
-    for slot in sorted(slots, key=lambda slot: slot not in ("counts", "raw.X")):
-        try:
-            with open_sources(list(files), layer=slot) as sources:
-                if not any(first_fault(source) for source in sources):
-                    return slot, [
-                        f"X holds {faults[0]}; {slot} holds raw counts and is taken instead (--layer {slot})."
-                    ]
-        except InputError:
-            continue
-    return None, []
-
-
 def _checked(columns: Columns, sources: Sequence[Source], obs: "pandas.DataFrame") -> Columns:
     for source in sources:
-        check_columns(columns, source.obs, source.path.name)
+        check_columns(columns, source.obs, source.name)
     if columns.perturbation is not None:
-        check_controls(columns, set(label_text(obs[columns.perturbation])), ", ".join(s.path.name for s in sources))
+        check_controls(columns, set(label_text(obs[columns.perturbation])), ", ".join(s.name for s in sources))
     return columns
 
 
@@ -182,21 +162,22 @@ def _scan(sources: Sequence[Source], control: np.ndarray, progress: Progress) ->
     return [scan_counts(source, part, progress=progress) for source, part in zip(sources, parts, strict=True)]
 
 
-def _gene_problems(sources: Sequence[Source]) -> list[str]:
+def _panel_size(sources: Sequence[Source]) -> tuple[int, list[str]]:
+    """Genes of the union, and what stands in its way."""
     try:
-        union_panel([source.path.name for source in sources], [source.genes for source in sources])
+        panel, _ = build_panel([source.genes for source in sources], UNION, GeneRules())
     except InputError as error:
-        return [str(error)]
-    return []
+        return len({gene for source in sources for gene in source.genes.index}), [str(error)]
+    return len(panel), []
 
 
 def _facts(source: Source, scan: CountScan) -> FileFacts:
     return FileFacts(
-        name=source.path.name,
+        name=source.name,
         n_cells=source.n_cells,
-        n_genes=len(source.genes),
-        gene_ids=_kind_of_ids(source.genes),
-        duplicate_genes=tuple(duplicates(source.genes)),
+        n_genes=len(source.genes.index),
+        gene_ids=_kind_of_ids(source.genes.index),
+        duplicate_genes=tuple(duplicates(source.genes.index)),
         obs_columns=tuple(map(str, source.obs.columns)),
         fault=scan.fault,
     )
@@ -259,7 +240,7 @@ def _features(
     """Targets without co-expression features, where the perturbations are genes."""
     detected: Counter[str] = Counter()
     for source, scan in zip(sources, scans, strict=True):
-        detected.update(dict(zip(source.genes, scan.detected_in_controls.tolist(), strict=True)))
+        detected.update(dict(zip(source.genes.index, scan.detected_in_controls.tolist(), strict=True)))
     targets = sorted(set(map(str, perturbations)) - set(columns.control) - {UNKNOWN})
     if not any(target in detected for target in targets):
         return []

@@ -3,11 +3,10 @@
 import dataclasses
 
 import numpy as np
-import scipy.sparse
 
-from data_pipelines.ingestion.counts import find_fault
 from data_pipelines.ingestion.matrix import n_rows
-from data_pipelines.ingestion.sources import Source
+from data_pipelines.ingestion.slots import fault_in
+from data_pipelines.ingestion.source import Source
 from data_pipelines.progress import Progress, silent
 
 _BUDGET = 256 * 2**20
@@ -42,11 +41,11 @@ def scan_counts(source: Source, control: np.ndarray, *, progress: Progress = sil
     """
     library = np.zeros(source.n_cells)
     expressed = np.zeros(source.n_cells, np.int64)
-    detected = np.zeros(len(source.genes), np.int64)
+    detected = np.zeros(len(source.genes.index), np.int64)
     largest, fault = 0.0, None
     for first, block in source.matrix.blocks(_BUDGET):
         last = first + n_rows(block)
-        fault = _fault(block, first)
+        fault = fault_in(block, first)
         if fault:
             break
         block.eliminate_zeros()
@@ -54,21 +53,5 @@ def scan_counts(source: Source, control: np.ndarray, *, progress: Progress = sil
         expressed[first:last] = np.diff(block.indptr)
         detected += np.bincount(block[control[first:last]].indices, minlength=len(detected))
         largest = max(largest, float(block.data.max(initial=0)))
-        progress(f"reading {source.path.name}", last, source.n_cells)
+        progress(f"reading {source.name}", last, source.n_cells)
     return CountScan(fault, library, expressed, detected, largest)
-
-
-def first_fault(source: Source) -> str | None:
-    """What is wrong with the values of the first few cells, or None."""
-    for first, block in source.matrix.blocks(_BUDGET // 16):
-        return _fault(block, first)
-    return None
-
-
-def _fault(block: scipy.sparse.csr_matrix, first: int) -> str | None:
-    found = find_fault(block.data)
-    if found is None:
-        return None
-    position, what, _ = found
-    row = int(np.searchsorted(block.indptr, position, side="right")) - 1
-    return f"{what}: {block.data[position]:g} at cell {first + row}, gene {block.indices[position]}"

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -138,10 +137,10 @@ def make_split(store: "CellStore", kind: SplitKind, *, name: str = "default") ->
     )
     if not len(split.train):
         raise InputError(f"split {name!r} leaves no cell for training. Hold out less.")
-    path = _path(store, name)
-    if path.exists() and load_split(store, name).hash != split.hash:
-        raise InputError(f"{path} holds another split. Pass another --name, or remove the file.")
-    _write(path, split)
+    key = _key(name)
+    if store.path.exists(key) and load_split(store, name).hash != split.hash:
+        raise InputError(f"{store.path}/{key} holds another split. Pass another --name, or remove the file.")
+    store.path.write(key, _to_json(split))
     return split
 
 
@@ -151,13 +150,14 @@ def load_split(store: "CellStore", name: str = "default") -> Split:
     Raises:
         InputError: there is none of this name, it belongs to another store, or its file was changed.
     """
-    path = _path(store, name)
-    if not path.is_file():
-        there = sorted(file.stem for file in path.parent.glob("*.json"))
+    path, stored = store.path / _key(name), store.path.read(_key(name))
+    if stored is None:
+        keys = store.path.list_keys("splits/")
+        there = [pathlib.PurePosixPath(key).stem for key in keys if key.endswith(".json")]
         hint = f"nearest: {nearest(name, there)}" if there else "it has none"
         raise InputError(f"{store.path} has no split {name!r} ({hint}). Make it with: lingshu split {store.path}")
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(stored)
         split = _from_json(name, value)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path} is no split file ({error}). Remove it and make the split again.") from error
@@ -168,13 +168,13 @@ def load_split(store: "CellStore", name: str = "default") -> Split:
     return split
 
 
-def _path(store: "CellStore", name: str) -> pathlib.Path:
+def _key(name: str) -> str:
     if not name or name.startswith(".") or "/" in name:
         raise InputError(f"{name!r} is no name for a split. Use letters, digits and dashes.")
-    return store.path / "splits" / f"{name}.json"
+    return f"splits/{name}.json"
 
 
-def _write(path: pathlib.Path, split: Split) -> None:
+def _to_json(split: Split) -> bytes:
     # Training cells are all others: they are the most, and need not be listed.
     value = {
         "kind": split.kind,
@@ -186,10 +186,7 @@ def _write(path: pathlib.Path, split: Split) -> None:
         "val": split.val.tolist(),
         "test": split.test.tolist(),
     }
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
+    return json.dumps(value).encode()
 
 
 def _from_json(name: str, value: dict[str, Any]) -> Split:

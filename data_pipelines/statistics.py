@@ -1,10 +1,9 @@
 """What a model may know before it learns: computed from the training cells of one split, stored under its hash."""
 
 import dataclasses
+import io
 import json
-import pathlib
-import shutil
-import uuid
+import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from data_pipelines.depth_prior import ConditionSizes, DepthPrior, fit_depth_prior
 from data_pipelines.errors import InputError
+from data_pipelines.location import Location
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
@@ -69,17 +69,19 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
         InputError: the split is of another store, or what is stored belongs to another split.
     """
     _check_split(store, split)
-    folder = _folder(store, split)
-    if not folder.exists():
+    folder = store.path / f"statistics/{split.hash}"
+    # Written last, so that the arrays are there when it is.
+    stored = folder.read("statistics.json")
+    if stored is None:
         return compute_statistics(store, split, progress=progress)
     try:
-        facts = json.loads((folder / "statistics.json").read_text())
-        with np.load(folder / "statistics.npz", allow_pickle=False) as arrays:
+        facts = json.loads(stored)
+        with np.load(io.BytesIO(folder.read("statistics.npz") or b""), allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
         vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
         conditions = {tuple(labels): ConditionSizes(*sizes) for labels, *sizes in facts["conditions"]}
         owner = (facts["store_hash"], facts["split_hash"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder} cannot be read ({error}). Remove the folder; it is computed again.") from error
     if owner != (store.hash, split.hash):
         raise InputError(f"{folder} holds the statistics of split {owner[1]}, not {split.hash}. Remove the folder.")
@@ -116,7 +118,7 @@ def compute_statistics(store: "CellStore", split: Split, *, progress: Progress =
         conditions=_conditions(store.columns.fields, store.obs.iloc[split.train], np.log(size)),
         **moments,
     )
-    _save(_folder(store, split), statistics)
+    _save(store.path / f"statistics/{split.hash}", statistics)
     return statistics
 
 
@@ -248,25 +250,14 @@ def _check_split(store: "CellStore", split: Split) -> None:
         raise InputError(f"split {split.name!r} is of store {split.store_hash}, not of {store.path} ({store.hash}).")
 
 
-def _folder(store: "CellStore", split: Split) -> pathlib.Path:
-    return store.path / "statistics" / split.hash
-
-
-def _save(folder: pathlib.Path, statistics: Statistics) -> None:
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
-    arrays = {name: getattr(statistics, name) for name in _ARRAYS}
-    np.savez_compressed(partial / "statistics.npz", **arrays)
+def _save(folder: Location, statistics: Statistics) -> None:
+    """The same training cells give the same bytes: processes that save at the same time do not disturb each other."""
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, **{name: getattr(statistics, name) for name in _ARRAYS})
     facts = {name: getattr(statistics, name) for name in ("store_hash", "split_hash", *_NUMBERS)} | {
         "panel_hash": statistics.panel.hash,
         "vocabulary": statistics.vocabulary.to_json(),
         "conditions": [[list(labels), *dataclasses.astuple(sizes)] for labels, sizes in statistics.conditions.items()],
     }
-    (partial / "statistics.json").write_text(json.dumps(facts, sort_keys=True, indent=1))
-    try:
-        partial.rename(folder)
-    except OSError:
-        # Another process of the same run was faster, or they were there: the same training cells give the same bytes.
-        shutil.rmtree(partial)
-        if not folder.exists():
-            raise
+    folder.write("statistics.npz", arrays.getvalue())
+    folder.write("statistics.json", json.dumps(facts, sort_keys=True, indent=1).encode())

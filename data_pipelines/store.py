@@ -10,7 +10,8 @@ import scipy.sparse
 
 from data_pipelines.columns import Columns
 from data_pipelines.errors import InputError
-from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN
+from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN, as_labels
+from data_pipelines.location import Location
 from lingshu_jax.vocabulary import GenePanel
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class CellStore:
     """A complete cell store, read only. Cheap to open and to send to another process; counts stay on disk."""
 
-    def __init__(self, path: pathlib.Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Location, manifest: dict[str, Any]) -> None:
         """Use `CellStore.open`."""
         self.path = path
         self.manifest = manifest
@@ -34,15 +35,15 @@ class CellStore:
         """Most expressed genes of any cell."""
 
     @classmethod
-    def open(cls, path: str | pathlib.Path) -> "CellStore":
-        """Open a store.
+    def open(cls, path: str | pathlib.Path | Location) -> "CellStore":
+        """Open a store: a folder, or a gs://, s3:// or file:// URL.
 
         Raises:
             InputError: there is no complete cell store at `path`, or it is of another format version.
         """
-        path = pathlib.Path(path)
-        if not (path / "zarr.json").is_file():
-            what = "is not a cell store" if path.exists() else "does not exist"
+        path = Location(path)
+        if not path.exists("zarr.json"):
+            what = "is not a cell store" if path.path is None or path.path.exists() else "does not exist"
             raise InputError(f"{path} {what}. Make a store with: lingshu ingest FILE.h5ad --out {path}")
         manifest = _read_manifest(path)
         if manifest.get("format") != FORMAT:
@@ -59,8 +60,8 @@ class CellStore:
 
     @functools.cached_property
     def obs(self) -> "pandas.DataFrame":
-        """One row per stored cell, in stored order."""
-        return _read(self.path, "obs")
+        """One row per stored cell, in stored order; condition and batch columns as text without missing values."""
+        return as_labels(_read(self.path, "obs"), self.columns)
 
     @functools.cached_property
     def var(self) -> "pandas.DataFrame":
@@ -89,7 +90,7 @@ class CellStore:
     @functools.cached_property
     def planted_truth(self) -> dict[str, np.ndarray] | None:
         """The truth of a simulated screen (see `simulate_screen`), or None."""
-        if not (self.path / "uns" / "planted_truth").is_dir():
+        if not self.path.list_keys("uns/planted_truth/"):
             return None
         return _read(self.path, "uns/planted_truth")
 
@@ -139,22 +140,9 @@ class CellStore:
 class _Rows:
     """Reads rows of a store's CSR arrays in few, contiguous pieces."""
 
-    def __init__(self, path: pathlib.Path) -> None:
-        import tensorstore
-
-        context = tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
-
-        def array(name: str) -> Any:
-            spec = {
-                "driver": "zarr3",
-                "kvstore": {"driver": "file", "path": str((path / "X" / name).resolve())},
-                "recheck_cached_data": False,
-                "recheck_cached_metadata": False,
-            }
-            return tensorstore.open(spec, open=True, read=True, context=context).result()
-
-        self._data, self._indices = array("data"), array("indices")
-        self._indptr: np.ndarray = array("indptr").read().result()
+    def __init__(self, path: Location) -> None:
+        self._data, self._indices = path.array("X/data"), path.array("X/indices")
+        self._indptr: np.ndarray = path.array("X/indptr").read().result()
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts, panel positions and row pointers of strictly increasing rows."""
@@ -174,8 +162,6 @@ class _Rows:
         return np.concatenate(parts[0::2]), np.concatenate(parts[1::2]), indptr
 
 
-_CACHE_BYTES = 256 * 2**20
-"""Decoded chunks that stay in memory: neighbouring slabs share chunks."""
 _GAP = 32_768
 
 
@@ -188,7 +174,7 @@ def _select(piece: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarr
     return piece[np.arange(lengths.sum()) + np.repeat(skipped, lengths)]
 
 
-def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
+def _read_manifest(path: Location) -> dict[str, Any]:
     try:
         return json.loads(cast(str, _read(path, "uns/cell_store/manifest")))
     except Exception as error:
@@ -197,8 +183,8 @@ def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
         ) from error
 
 
-def _read(path: pathlib.Path, key: str) -> Any:
+def _read(path: Location, key: str) -> Any:
     import zarr
     from anndata.io import read_elem
 
-    return read_elem(zarr.open_group(path, mode="r", zarr_format=3)[key])
+    return read_elem(zarr.open_group(path.zarr(), mode="r", zarr_format=3)[key])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from experiments.assembly import ModelPlan
     from lingshu_jax.diffusion import SamplerConfig
     from lingshu_jax.model import Denoiser
+    from lingshu_jax.vocabulary import GenePanel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +86,24 @@ class LoadedRun:
             cells_per_device=cells_per_device,
             progress=progress,
         )
+
+
+def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel":
+    """The genes of a run's model, from its newest complete checkpoint.
+
+    Raises:
+        InputError: no such run, or it has no checkpoint that can be read.
+    """
+    from data_pipelines.errors import InputError
+    from experiments.assembly import ModelPlan
+    from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints
+
+    folder = find_run(reference, pathlib.Path(runs))
+    try:
+        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True)
+        return ModelPlan.from_json(checkpoints.meta(checkpoints.latest_step())).panel
+    except (CheckpointError, FileNotFoundError) as error:
+        raise InputError(f"{folder.path}: {error}") from error
 
 
 def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | None = None) -> LoadedRun:

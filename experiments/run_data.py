@@ -10,17 +10,18 @@ if TYPE_CHECKING:
     from data_pipelines import CellStore, Split
 
 
-def run_data(run: RunFolder, store_path: pathlib.Path | None = None) -> "tuple[CellStore, Split]":
+def run_data(run: RunFolder, store_path: str | pathlib.Path | None = None) -> "tuple[CellStore, Split]":
     """Open a run's store (or the same store at another place) and its split.
 
     Raises:
         InputError: the store is gone, or is not the one that the run was trained on.
     """
     from data_pipelines import CellStore, load_split
+    from data_pipelines.location import Location
 
     config = run.config()
-    path = store_path or pathlib.Path(config["store"])
-    if not path.exists():
+    path = Location(store_path or config["store"])
+    if not path.exists("zarr.json"):
         raise InputError(f"{path}, the store of run {run.id}, does not exist. Pass where it is now: --store STORE")
     store = CellStore.open(path)
     if store.hash != config["store_hash"]:

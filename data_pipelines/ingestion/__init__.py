@@ -1,27 +1,36 @@
-"""Ingest: h5ad files in, one globally shuffled and sharded cell store out, in bounded memory.
+"""Ingest: files of raw counts in, one globally shuffled and sharded cell store out, in bounded memory.
 
-Pass 1 checks every count and measures every cell; pass 2 sorts the cells into buckets on disk, permutes each bucket
-in memory and writes whole shards. The store appears under its name in one step, when it is complete.
+The cells of every chunk of input are checked and left on disk in stored order (`runs`); then every shard gathers its
+cells from all chunks (`shards`). Both kinds of task are idempotent and run anywhere (`engine`); what is done stays done
+when the process is killed (`work`). The store opens when it is complete, and not before.
 """
 
+import contextlib
 import json
 import pathlib
-import shutil
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_pipelines.columns import Columns
-from data_pipelines.errors import InputError
-from data_pipelines.ingestion.matrix import n_rows
-from data_pipelines.ingestion.panel import Alignment, union_panel
-from data_pipelines.ingestion.sources import Source, check_paths, checksum, open_sources
+from data_pipelines.errors import InputError, Interrupted
+from data_pipelines.ingestion.engine import Engine, Local
+from data_pipelines.ingestion.genes import GeneRules
+from data_pipelines.ingestion.panel import UNION
+from data_pipelines.ingestion.screen import Guides, Screen
+from data_pipelines.location import Location
 from data_pipelines.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from data_pipelines.ingestion.tables import Identity
+    from data_pipelines.ingestion.plan import Prepared
+    from data_pipelines.ingestion.work import Work
     from data_pipelines.store import CellStore
+    from lingshu_jax.vocabulary import GenePanel
+
+# N cells of all sources in input order
+
+_GENES, _SCREEN, _ENGINE = GeneRules(), Screen(), Local()
 
 
 def ingest(
@@ -30,19 +39,31 @@ def ingest(
     *,
     columns: Columns,
     layer: str | None = None,
+    panel: "str | GenePanel" = UNION,
+    genes: GeneRules = _GENES,
+    screen: Screen = _SCREEN,
+    guides: Guides | None = None,
     seed: int = 0,
     memory_mb: int = 1024,
+    engine: Engine = _ENGINE,
+    scratch: str | pathlib.Path | None = None,
     progress: Progress = silent,
 ) -> "CellStore":
-    """Turn h5ad files of raw counts into a cell store.
+    """Turn files of raw counts into a cell store. Run it again after a kill, and it goes on where it was.
 
     Args:
-        paths: one or more h5ad files; the panel is the union of their genes.
-        out: folder of the store. If it already holds exactly this store, nothing is done.
+        paths: h5ad files, AnnData zarr folders, 10x .h5 files, 10x folders, patterns, or YAML manifests of such.
+        out: folder or URL of the store. If it already holds exactly this store, nothing is done.
         columns: what the obs columns mean; kept in the store.
-        layer: None reads X; 'raw.X' or a layer's name reads that.
-        seed: of the global shuffle.
-        memory_mb: approximate bound on the memory that counts take at any time.
+        layer: 'raw.X' or a layer's name; None reads X, or what holds raw counts where X does not.
+        panel: 'union' or 'intersection' of the sources' genes, or a given panel.
+        genes: how gene ids are compared.
+        screen: which cells of a perturbation screen to leave out.
+        guides: guide-to-target map, to make the perturbation column from.
+        seed: of the global shuffle, and of sub-sampling.
+        memory_mb: approximate bound on the memory that counts take at any time, over all workers of a machine.
+        engine: where the work is done.
+        scratch: folder for what is half done, about 6 bytes per expressed gene of every cell; beside `out` by default.
         progress: called as progress(stage, cells done, cells).
 
     Returns:
@@ -51,104 +72,109 @@ def ingest(
     Raises:
         InputError: the input is unusable, or `out` holds something else. Nothing is left behind.
     """
-    from data_pipelines.ingestion.tables import Identity, combined_obs
+    from data_pipelines.ingestion.inputs import find_inputs
+    from data_pipelines.ingestion.plan import prepare
+    from data_pipelines.ingestion.slots import with_slots
+    from data_pipelines.ingestion.source import open_sources
+    from data_pipelines.ingestion.work import Work
 
-    files = [pathlib.Path(path) for path in ([paths] if isinstance(paths, str | pathlib.Path) else paths)]
-    out = pathlib.Path(out)
-    check_paths(files)
-    with open_sources(files, layer=layer) as sources:
-        panel, alignments = union_panel([file.name for file in files], [source.genes for source in sources])
-        obs = combined_obs(sources, columns)
-        identity = Identity(
-            panel=panel, columns=columns, layer=layer, seed=seed, checksums=tuple(checksum(file) for file in files)
-        )
-        existing = _existing(out, identity)
+    target = Location(out)
+    work = Work(_work_folder(target, scratch))
+    inputs, notes = with_slots(find_inputs(paths, layer=layer))
+    with open_sources(inputs) as sources:
+        prepared = prepare(sources, columns, panel, genes, screen, guides=guides, seed=seed, engine=engine)
+        existing = _existing(target, prepared.identity.hash)
         if existing is not None:
             return existing
-        partial = out.with_name(f".{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            _build(partial, sources, alignments, identity, obs, budget=memory_mb * 2**20, progress=progress)
-            (partial / "store").rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return _open(out)
+        with work.locked(), _removed_when_refused(work):
+            if (work.plan() or {}).get("identity") != prepared.identity.hash:
+                prepared.start(work, memory_mb * 2**20 // max(1, engine.workers), engine, progress)
+            _build(work, target, prepared, notes, engine, progress)
+    work.remove()
+    return _open(target)
 
 
 def _build(
-    folder: pathlib.Path,
-    sources: list[Source],
-    alignments: list[Alignment],
-    identity: "Identity",
-    obs: "object",
-    *,
-    budget: int,
-    progress: Progress,
+    work: "Work", target: Location, prepared: "Prepared", notes: Sequence[str], engine: Engine, progress: Progress
 ) -> None:
-    from data_pipelines.ingestion.shuffle import Buckets, count_blocks, survey
-    from data_pipelines.ingestion.tables import manifest, store_var
-    from data_pipelines.ingestion.writer import StoreWriter
+    """Everything after the plan. Whatever is there already is kept."""
+    from data_pipelines.ingestion.runs import RunFacts, write_runs
+    from data_pipelines.ingestion.shards import BYTES_PER_ENTRY, ShardTask, write_shards
+    from data_pipelines.ingestion.writer import SHARD, complete, lay_out
 
-    folder.mkdir(parents=True)
-    # Reading a block and holding a bucket happen one after the other, each with its own copies: a quarter each.
-    block_budget = bucket_budget = max(1, budget // 4)
-    measured = survey(sources, alignments, budget=block_budget, progress=progress)
-    n_cells, n_genes = len(measured.lengths), len(identity.panel)
-    order = np.random.default_rng(identity.seed).permutation(n_cells)
-    buckets = Buckets(folder / "buckets", order, measured, n_genes, budget=bucket_budget)
-    for first, counts in count_blocks(sources, alignments, block_budget):
-        buckets.add(first, counts)
-        progress("shuffling", first + n_rows(counts), n_cells)
-    writer = StoreWriter(folder / "store", (n_cells, n_genes), measured.dtype, measured.entries)
+    plan = work.plan()
+    assert plan is not None
+    facts: list[RunFacts] = []
+    for fact in engine.run(write_runs, [(work, number) for number in range(len(plan["chunks"]))]):
+        facts.append(fact)
+        progress("shuffling", sum(f.cells for f in facts), prepared.n_cells)
+    totals = prepared.totals(work, facts)
+    # While it grows the store lies in the work folder, or where it belongs if that cannot be renamed.
+    store = Location(work.path / "store") if target.path is not None else target
+    dtype = np.dtype(np.uint16 if totals["largest_count"] <= np.iinfo(np.uint16).max else np.uint32)
+    lay_out(store, (totals["cells"], totals["genes"]), dtype, totals["entries"], shard=SHARD)
+    shards, together = -(-totals["entries"] // SHARD), max(1, plan["chunk_bytes"] // (BYTES_PER_ENTRY * SHARD))
+    tasks = [
+        ShardTask(work, store, first, min(first + together, shards), SHARD, totals["genes"])
+        for first in range(0, shards, together)
+    ]
     written = 0
-    for cells in buckets.stored_rows():
-        writer.append(cells)
-        written += n_rows(cells)
-        progress("writing", written, n_cells)
-    totals = {
-        "cells": n_cells,
-        "genes": n_genes,
-        "entries": measured.entries,
-        "counts": measured.total,
-        "largest_count": measured.largest,
-        "capacity": int(measured.lengths.max()),
-    }
-    uns = {
-        "cell_store": {
-            "manifest": json.dumps(manifest(identity, sources, totals), sort_keys=True),
-            "measured": np.stack([alignment.measured for alignment in alignments]),
-        }
-    }
-    truth = sources[0].uns("planted_truth") if len(sources) == 1 else None
-    if truth is not None:
-        uns["planted_truth"] = truth
-    writer.finish(obs.iloc[order], store_var(sources, identity.panel), uns)  # type: ignore[attr-defined]
+    for elements in engine.run(write_shards, tasks):
+        written += elements
+        progress("writing", totals["cells"] * written // max(1, totals["entries"]), totals["cells"])
+    complete(store, np.load(work.path / "indptr.npy"), *prepared.tables(work, totals, notes))
+    if target.path is not None:
+        target.path.parent.mkdir(parents=True, exist_ok=True)
+        (work.path / "store").rename(target.path)
 
 
-def _existing(out: pathlib.Path, identity: "Identity") -> "CellStore | None":
-    """The store at `out` if it is this very one; None if there is nothing.
+@contextlib.contextmanager
+def _removed_when_refused(work: "Work") -> Iterator[None]:
+    """Input that cannot be used leaves nothing behind; anything else (no space, a kill) leaves what is done."""
+    try:
+        yield
+    except InputError as error:
+        if not isinstance(error, Interrupted):
+            work.remove()
+        raise
+
+
+def _work_folder(target: Location, scratch: str | pathlib.Path | None) -> pathlib.Path:
+    if scratch is None and target.path is None:
+        raise InputError(f"{target} is no folder of this machine: pass --scratch FOLDER for what is half done.")
+    parent = target.path.absolute().parent if scratch is None else pathlib.Path(scratch)  # type: ignore[union-attr]
+    return parent / f".{target.name}.partial"
+
+
+def _existing(target: Location, identity: str) -> "CellStore | None":
+    """The store at the target if it is this very one; None if there is nothing.
 
     Raises:
         InputError: something else is there.
     """
-    if not out.exists():
+    path = target.path
+    if path is not None and not path.exists():
+        return None
+    if path is not None and path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+        return None
+    if path is None and not target.exists("zarr.json"):
         return None
     try:
-        store = _open(out)
+        store = _open(target)
     except InputError:
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-            return None
-        raise InputError(f"{out} exists and is no complete cell store. Remove it, or choose another --out.") from None
-    if store.hash == identity.hash:
+        raise InputError(
+            f"{target} exists and is no complete cell store. Remove it, or choose another --out."
+        ) from None
+    if store.hash == identity:
         return store
     raise InputError(
-        f"{out} already holds another cell store (hash {store.hash}; these files and columns give {identity.hash}). "
+        f"{target} already holds another cell store (hash {store.hash}; these inputs and settings give {identity}). "
         "Remove it, or choose another --out."
     )
 
 
-def _open(out: pathlib.Path) -> "CellStore":
+def _open(target: Location) -> "CellStore":
     from data_pipelines.store import CellStore
 
-    return CellStore.open(out)
+    return CellStore.open(target)

@@ -1,12 +1,9 @@
-"""A count matrix inside an h5ad file as blocks of CSR rows: CSR, CSC or dense, in bounded memory.
+"""A count matrix in a file as blocks of CSR rows, in bounded memory, whatever its layout on disk.
 
 Nothing is checked but the layout: `counts.py` says what raw counts are.
 """
 
 import abc
-import itertools
-import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,110 +14,106 @@ from data_pipelines.errors import InputError
 
 # n rows (cells), G columns (genes), z stored entries
 
+BYTES_PER_ENTRY = 32
+"""Of a block in memory at its worst: value and column in 8 bytes each, and the copies that checking makes."""
+MOST_ROWS = 65_536
+"""Of one block."""
+
 
 class Matrix(abc.ABC):
     """A matrix (n, G) on disk."""
 
-    def __init__(self, stored: Any, shape: tuple[int, int], where: str) -> None:
-        self.stored = stored
+    def __init__(self, shape: tuple[int, int], where: str) -> None:
         self.shape = shape
         self.where = where
-
-    @abc.abstractmethod
-    def blocks(self, budget: int) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        """Yield (first row, CSR rows) in order, in the stored dtype; a block holds about `budget` bytes at most."""
 
     @property
     @abc.abstractmethod
     def entries(self) -> int:
         """Number of stored values, explicit zeros included."""
 
+    @abc.abstractmethod
+    def blocks(
+        self, budget: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
+        """Yield (first row, CSR rows) of rows first..last in order, in the stored dtype, columns sorted.
+
+        A block holds about `budget` bytes at most.
+        """
+
+    def chunks(self, budget: int) -> list[tuple[int, int]]:
+        """Ranges of rows that can be read on their own, each a block of about `budget` bytes.
+
+        One range for the whole matrix where no row can be read without its neighbours.
+        """
+        return [(0, self.shape[0])]
+
 
 class CsrMatrix(Matrix):
     """Sparse rows: a block is one contiguous read."""
 
+    def __init__(self, data: Any, indices: Any, indptr: Any, shape: tuple[int, int], where: str) -> None:
+        super().__init__(shape, where)
+        self.data, self.indices, self.stored_indptr = data, indices, indptr
+
     @property
     def entries(self) -> int:
-        return int(self.stored["data"].shape[0])
+        return int(self.data.shape[0])
 
-    def blocks(self, budget: int) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        indptr = self.stored["indptr"][:].astype(np.int64)
+    def indptr(self) -> np.ndarray:
+        """int64 (n + 1,), checked.
+
+        Raises:
+            InputError: it does not fit the data.
+        """
+        indptr = np.asarray(self.stored_indptr[:]).astype(np.int64)
         fits = len(indptr) == self.shape[0] + 1 and indptr[0] == 0 and indptr[-1] == self.entries
-        if not fits or (np.diff(indptr) < 0).any() or len(self.stored["indices"]) != self.entries:
+        if not fits or (np.diff(indptr) < 0).any() or len(self.indices) != self.entries:
             raise InputError(f"{self.where}: row pointers do not fit the data; the file is damaged. Write it again.")
-        per_block = max(1, budget // _BYTES_PER_ENTRY)
-        first = 0
-        while first < self.shape[0]:
-            last = int(np.searchsorted(indptr, indptr[first] + per_block, side="right")) - 1
-            last = min(max(last, first + 1), self.shape[0], first + _MOST_ROWS)
-            low, high = indptr[first], indptr[last]
-            data, indices = self.stored["data"][low:high], self.stored["indices"][low:high]
-            _require_columns(indices, self.shape[1], self.where)
-            rows = (data, indices, indptr[first : last + 1] - low)
-            block = scipy.sparse.csr_matrix(rows, shape=(last - first, self.shape[1]))
+        return indptr
+
+    def chunks(self, budget: int) -> list[tuple[int, int]]:
+        return list(_cuts(self.indptr(), budget, 0, self.shape[0]))
+
+    def blocks(
+        self, budget: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
+        indptr = self.indptr()
+        for start, stop in _cuts(indptr, budget, first, self.shape[0] if last is None else last):
+            low, high = indptr[start], indptr[stop]
+            data, indices = np.asarray(self.data[low:high]), np.asarray(self.indices[low:high])
+            require_inside(indices, self.shape[1], self.where)
+            rows = (data, indices.astype(np.int32, copy=False), (indptr[start : stop + 1] - low).astype(np.int32))
+            block = scipy.sparse.csr_matrix(rows, shape=(stop - start, self.shape[1]))
             block.sum_duplicates()
-            yield first, block
-            first = last
+            yield start, block
 
 
 class DenseMatrix(Matrix):
-    """A dense dataset: slices of rows."""
+    """A dense array: slices of rows."""
+
+    def __init__(self, stored: Any, where: str) -> None:
+        super().__init__((int(stored.shape[0]), int(stored.shape[1])), where)
+        self.stored = stored
 
     @property
     def entries(self) -> int:
         return self.shape[0] * self.shape[1]
 
-    def blocks(self, budget: int) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        rows = int(np.clip(budget // (_BYTES_PER_ENTRY * self.shape[1]), 1, _MOST_ROWS))
-        for first in range(0, self.shape[0], rows):
-            yield first, scipy.sparse.csr_matrix(self.stored[first : first + rows])
+    def chunks(self, budget: int) -> list[tuple[int, int]]:
+        rows = self._rows(budget)
+        return [(first, min(first + rows, self.shape[0])) for first in range(0, self.shape[0], rows)]
 
+    def blocks(
+        self, budget: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
+        last = self.shape[0] if last is None else last
+        rows = self._rows(budget)
+        for start in range(first, last, rows):
+            yield start, scipy.sparse.csr_matrix(self.stored[start : min(start + rows, last)])
 
-class CscMatrix(Matrix):
-    """Sparse columns: entries are sorted into groups of rows on disk first, so that memory stays bounded."""
-
-    @property
-    def entries(self) -> int:
-        return int(self.stored["data"].shape[0])
-
-    def blocks(self, budget: int) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        groups = max(1, -(-self.entries * 2 * _BYTES_PER_ENTRY // budget), -(-self.shape[0] // _MOST_ROWS))
-        rows = -(-self.shape[0] // groups)
-        dtype = self.stored["data"].dtype
-        with tempfile.TemporaryDirectory(prefix="columns-to-rows-") as folder:
-            self._spill(pathlib.Path(folder), rows, budget)
-            for first in range(0, self.shape[0], rows):
-                row, column, value = (
-                    np.fromfile(_part(pathlib.Path(folder), first // rows, name), dtype=kind)
-                    if _part(pathlib.Path(folder), first // rows, name).exists()
-                    else np.zeros(0, kind)
-                    for name, kind in (("row", np.int64), ("column", np.int32), ("value", dtype))
-                )
-                count = min(rows, self.shape[0] - first)
-                yield first, scipy.sparse.csr_matrix((value, (row - first, column)), shape=(count, self.shape[1]))
-
-    def _spill(self, folder: pathlib.Path, rows: int, budget: int) -> None:
-        indptr = self.stored["indptr"][:].astype(np.int64)
-        if len(indptr) != self.shape[1] + 1 or indptr[-1] != self.entries:
-            raise InputError(f"{self.where}: column pointers do not fit the data; the file is damaged. Write it again.")
-        step = max(1, budget // (4 * _BYTES_PER_ENTRY))
-        for low in range(0, self.entries, step):
-            high = min(low + step, self.entries)
-            row = self.stored["indices"][low:high].astype(np.int64)
-            _require_columns(row, self.shape[0], self.where)
-            column = (np.searchsorted(indptr, np.arange(low, high), side="right") - 1).astype(np.int32)
-            value = self.stored["data"][low:high]
-            order = np.argsort(row // rows, kind="stable")
-            bounds = np.searchsorted((row // rows)[order], np.arange(-(-self.shape[0] // rows) + 1))
-            for group, (start, stop) in enumerate(itertools.pairwise(bounds)):
-                for name, array in (("row", row), ("column", column), ("value", value)):
-                    with _part(folder, group, name).open("ab") as file:
-                        array[order[start:stop]].tofile(file)
-
-
-_BYTES_PER_ENTRY = 16
-"""Of a block in memory: value, column and the copies that checking makes."""
-_MOST_ROWS = 65_536
+    def _rows(self, budget: int) -> int:
+        return int(np.clip(budget // (BYTES_PER_ENTRY * max(1, self.shape[1])), 1, MOST_ROWS))
 
 
 def n_rows(block: scipy.sparse.csr_matrix) -> int:
@@ -129,7 +122,7 @@ def n_rows(block: scipy.sparse.csr_matrix) -> int:
 
 
 def open_matrix(stored: Any, *, where: str) -> Matrix:
-    """The matrix stored in an h5ad group or dataset.
+    """The matrix stored in an h5ad or zarr group, or array.
 
     Raises:
         InputError: it is of no layout that AnnData writes, or holds no numbers.
@@ -137,28 +130,49 @@ def open_matrix(stored: Any, *, where: str) -> Matrix:
     if hasattr(stored, "shape"):
         if len(stored.shape) != 2:
             raise InputError(f"{where} has {len(stored.shape)} axes; expected cells x genes. Write it again as h5ad.")
-        kind, shape, dtype = DenseMatrix, stored.shape, stored.dtype
-    else:
-        encoding = stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", ""))
-        shape = stored.attrs.get("shape", stored.attrs.get("h5sparse_shape"))
-        if str(encoding).startswith("csr"):
-            kind = CsrMatrix
-        elif str(encoding).startswith("csc"):
-            kind = CscMatrix
-        else:
-            raise InputError(f"{where} is stored as {encoding!r}; expected CSR, CSC or dense. Write it again as h5ad.")
-        if shape is None or any(name not in stored for name in ("data", "indices", "indptr")):
-            raise InputError(f"{where} is incomplete; the file is damaged. Write it again as h5ad.")
-        dtype = stored["data"].dtype
-    if dtype.kind not in "uifb":
+        require_numbers(stored.dtype, where)
+        return DenseMatrix(stored, where)
+    encoding = str(stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format", "")))
+    shape = stored.attrs.get("shape", stored.attrs.get("h5sparse_shape"))
+    if not encoding.startswith(("csr", "csc")):
+        raise InputError(f"{where} is stored as {encoding!r}; expected CSR, CSC or dense. Write it again as h5ad.")
+    if shape is None or any(name not in stored for name in ("data", "indices", "indptr")):
+        raise InputError(f"{where} is incomplete; the file is damaged. Write it again as h5ad.")
+    data, indices, indptr = (stored[name] for name in ("data", "indices", "indptr"))
+    require_numbers(data.dtype, where)
+    size = (int(shape[0]), int(shape[1]))
+    if encoding.startswith("csr"):
+        return CsrMatrix(data, indices, indptr, size, where)
+    from data_pipelines.ingestion.unordered import CscMatrix
+
+    return CscMatrix(data, indices, indptr, size, where)
+
+
+def require_numbers(dtype: Any, where: str) -> None:
+    """Require a dtype of numbers.
+
+    Raises:
+        InputError: it is none.
+    """
+    if np.dtype(dtype).kind not in "uifb":
         raise InputError(f"{where} holds {dtype}, not numbers. Pass a matrix of raw counts (choose with --layer).")
-    return kind(stored, (int(shape[0]), int(shape[1])), where)
 
 
-def _part(folder: pathlib.Path, group: int, name: str) -> pathlib.Path:
-    return folder / f"{group}.{name}"
+def require_inside(indices: np.ndarray, size: int, where: str) -> None:
+    """Require every index in 0..size-1.
 
-
-def _require_columns(indices: np.ndarray, size: int, where: str) -> None:
+    Raises:
+        InputError: one lies outside.
+    """
     if indices.size and (indices.min() < 0 or indices.max() >= size):
         raise InputError(f"{where}: an index lies outside the matrix; the file is damaged. Write it again.")
+
+
+def _cuts(indptr: np.ndarray, budget: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Cut rows first..last into ranges of about `budget` bytes, at least one row each."""
+    per_block = max(1, budget // BYTES_PER_ENTRY)
+    while first < last:
+        stop = int(np.searchsorted(indptr, indptr[first] + per_block, side="right")) - 1
+        stop = min(max(stop, first + 1), last, first + MOST_ROWS)
+        yield first, stop
+        first = stop

@@ -1,126 +1,98 @@
-"""Writes a cell store: an AnnData root in zarr v3 whose CSR arrays are sharded, one whole shard at a time."""
+"""Lays out and completes a cell store: an AnnData root in zarr v3 whose CSR arrays are sharded.
 
-import pathlib
+The root's metadata is written last of all: before that the store does not open.
+"""
+
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
+
+from data_pipelines.location import Location
 
 if TYPE_CHECKING:
     import pandas
+    import zarr
 
 CHUNK = 65_536
 """Elements that are compressed, and read back, together."""
 SHARD = 128 * CHUNK
 """Elements of one file."""
+_ROOT = "zarr.json"
 
 
-class StoreWriter:
-    """Appends cells in stored order to the arrays of a new store at `path`."""
+def lay_out(
+    store: Location,
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    entries: int,
+    *,
+    chunk: int = CHUNK,
+    shard: int = SHARD,
+) -> None:
+    """Make the empty arrays of X; those that are there already, with what was written to them, stay.
 
-    def __init__(
-        self,
-        path: pathlib.Path,
-        shape: tuple[int, int],
-        dtype: np.dtype,
-        entries: int,
-        *,
-        chunk: int = CHUNK,
-        shard: int = SHARD,
-    ) -> None:
-        """Lay out the empty store.
+    Args:
+        store: where.
+        shape: cells and genes.
+        dtype: of the counts.
+        entries: number of expressed (cell, gene) pairs.
+        chunk: elements per compressed chunk.
+        shard: elements per file, a multiple of `chunk`.
+    """
+    import zarr
 
-        Args:
-            path: a folder that does not exist yet.
-            shape: cells and genes.
-            dtype: of the counts.
-            entries: number of expressed (cell, gene) pairs that will be appended.
-            chunk: elements per compressed chunk.
-            shard: elements per file, a multiple of `chunk`.
-        """
-        import zarr
-
-        self.root = zarr.open_group(path, mode="w", zarr_format=3)
-        self.root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        matrix = self.root.create_group("X")
-        matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
-        rows = {"indptr": (np.dtype(np.int64), shape[0] + 1)}
-        self._arrays = {
-            name: _ShardedArray(matrix, path, name, kind, size, chunk, shard)
-            for name, (kind, size) in {
-                "data": (dtype, entries),
-                "indices": (np.dtype(np.int32), entries),
-                **rows,
-            }.items()
-        }
-        self._arrays["indptr"].append(np.zeros(1, np.int64))
-        self._last = 0
-
-    def append(self, cells: scipy.sparse.csr_matrix) -> None:
-        """Append cells (n, G)."""
-        self._arrays["data"].append(cells.data)
-        self._arrays["indices"].append(cells.indices)
-        self._arrays["indptr"].append(self._last + cells.indptr[1:].astype(np.int64))
-        self._last += int(cells.indptr[-1])
-
-    def finish(self, obs: "pandas.DataFrame", var: "pandas.DataFrame", uns: dict[str, Any]) -> None:
-        """Write the last shards, then obs, var and uns, and consolidate the metadata."""
-        import zarr
-        from anndata.io import write_elem
-
-        for array in self._arrays.values():
-            array.finish()
-        write_elem(self.root, "obs", obs)
-        write_elem(self.root, "var", var)
-        write_elem(self.root, "uns", uns)
-        for name in ("layers", "obsm", "varm", "obsp", "varp"):
-            write_elem(self.root, name, {})
-        with warnings.catch_warnings():
-            # Consolidated metadata is not yet in the zarr v3 standard; it saves one request per array on remote stores.
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
-            zarr.consolidate_metadata(self.root.store, zarr_format=3)
-
-
-class _ShardedArray:
-    """A flat array of known size that is written through TensorStore in whole shards."""
-
-    def __init__(
-        self, group: Any, path: pathlib.Path, name: str, dtype: np.dtype, size: int, chunk: int, shard: int
-    ) -> None:
-        import tensorstore
-        import zarr
-
-        group.create_array(
+    root = _root(store)
+    matrix = root["X"] if "X" in root else root.create_group("X")
+    assert isinstance(matrix, zarr.Group)
+    matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
+    sizes = {
+        "data": (dtype, entries),
+        "indices": (np.dtype(np.int32), entries),
+        "indptr": (np.dtype(np.int64), shape[0] + 1),
+    }
+    for name, (kind, size) in sizes.items():
+        if store.exists(f"X/{name}/zarr.json"):
+            continue
+        matrix.create_array(
             name,
             shape=(size,),
-            dtype=dtype,
+            dtype=kind,
             chunks=(chunk,),
             shards=(shard,),
             compressors=zarr.codecs.ZstdCodec(level=3),
         )
-        file = {"driver": "file", "path": str((path / "X" / name).resolve())}
-        self._array = tensorstore.open({"driver": "zarr3", "kvstore": file}, open=True).result()
-        self._shard, self._size, self._dtype = shard, size, dtype
-        self._waiting: list[np.ndarray] = []
-        self._held = self._written = 0
+    store.delete([_ROOT])
 
-    def append(self, values: np.ndarray) -> None:
-        self._waiting.append(values.astype(self._dtype, copy=False))
-        self._held += len(values)
-        if self._held >= self._shard:
-            self._write(self._held // self._shard * self._shard)
 
-    def finish(self) -> None:
-        self._write(self._held)
-        if self._written != self._size:
-            raise RuntimeError(f"wrote {self._written} of {self._size} elements: the input changed while it was read.")
+def complete(
+    store: Location, indptr: np.ndarray, obs: "pandas.DataFrame", var: "pandas.DataFrame", uns: dict[str, Any]
+) -> None:
+    """Write the row pointers, obs, var and uns, and at last the root."""
+    import zarr
+    from anndata.io import write_elem
 
-    def _write(self, count: int) -> None:
-        values = np.concatenate([*self._waiting, np.zeros(0, self._dtype)])
-        for start in range(0, count, self._shard):
-            stop = min(start + self._shard, count)
-            low = self._written + start
-            self._array[low : low + stop - start].write(values[start:stop]).result()
-        self._written += count
-        self._waiting, self._held = [values[count:]], len(values) - count
+    store.array("X/indptr", write=True).write(indptr).result()
+    root = _root(store)
+    root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    written = store.read(_ROOT)
+    store.delete([_ROOT])
+    write_elem(root, "obs", obs)
+    write_elem(root, "var", var)
+    write_elem(root, "uns", uns)
+    for name in ("layers", "obsm", "varm", "obsp", "varp"):
+        write_elem(root, name, {})
+    # What a killed process left behind of a file it was writing.
+    store.delete(key for key in store.list_keys() if key.endswith(".__lock"))
+    assert written is not None
+    store.write(_ROOT, written)
+    with warnings.catch_warnings():
+        # Consolidated metadata is not yet in the zarr v3 standard; it saves one request per array on remote stores.
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(store.zarr(read_only=False), zarr_format=3)
+
+
+def _root(store: Location) -> "zarr.Group":
+    import zarr
+
+    return zarr.open_group(store.zarr(read_only=False), mode="a", zarr_format=3)

@@ -26,7 +26,7 @@ class Evaluate:
     """Generated cells; the newest that `lingshu sample RUN --split` wrote, where not given."""
     runs: pathlib.Path = DEFAULT_RUNS
     """Folder of run folders."""
-    store: pathlib.Path | None = None
+    store: str | None = None
     """The run's store, where it has moved."""
     draws: int = 16
     """Noised copies of each held-out cell for the bound."""

@@ -16,8 +16,8 @@ from experiments.progress import StageProgress
 class Inspect:
     """Options of `lingshu inspect`."""
 
-    files: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """One or more h5ad files that belong together."""
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """What `lingshu ingest` takes: h5ad, zarr, 10x .h5, 10x folders, quoted patterns, manifests."""
     columns: ColumnOptions = ColumnOptions()
     """What the obs columns mean; proposed where none is given."""
     layer: str | None = None
@@ -26,19 +26,20 @@ class Inspect:
 
 def run(arguments: Sequence[str]) -> int:
     """Print the inspection; exit status 2 when something must be fixed first."""
-    options = parse(Inspect, arguments, prog="lingshu inspect", description="Can these h5ad files be trained on?")
+    options = parse(Inspect, arguments, prog="lingshu inspect", description="Can these files be trained on?")
 
     from data_pipelines import inspect_files
     from data_pipelines.errors import InputError
 
-    if not options.files:
-        raise InputError("no file given. Pass one or more h5ad files: lingshu inspect FILE.h5ad")
+    if not options.inputs:
+        raise InputError("no input given. Pass one or more files: lingshu inspect FILE.h5ad")
     columns = options.columns.columns() if options.columns.given() else None
     with StageProgress() as progress:
-        inspection = inspect_files(options.files, columns=columns, layer=options.layer, progress=progress)
+        inspection = inspect_files(options.inputs, columns=columns, layer=options.layer, progress=progress)
     print("\n".join(inspection.lines()))
     if not inspection.ready:
         return 2
-    out = options.files[0].with_suffix(".store").name
-    print_next(["ingest", *options.files, "--out", out, *inspection.ingest_arguments()])
+    first = pathlib.Path(options.inputs[0].replace("*", "").replace("?", ""))
+    out = f"{first.stem.removesuffix('_feature_bc_matrix') or 'cells'}.store"
+    print_next(["ingest", *options.inputs, "--out", out, *inspection.ingest_arguments()])
     return 0

@@ -36,7 +36,7 @@ class Sample:
     """The h5ad file; in the run's samples folder where not given."""
     runs: pathlib.Path = DEFAULT_RUNS
     """Folder of run folders."""
-    store: pathlib.Path | None = None
+    store: str | None = None
     """The store of --split; the run's own where not given."""
     step: int | None = None
     """Which checkpoint; the newest where not given."""
@@ -128,7 +128,7 @@ def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun")
 
 
 def split_conditions(
-    loaded: "LoadedRun", part: str, n: str | None, store_path: pathlib.Path | None
+    loaded: "LoadedRun", part: str, n: str | None, store_path: str | pathlib.Path | None
 ) -> "pandas.DataFrame":
     """The conditions of a part of the run's split, without controls, and how many cells of each.
 

@@ -1,7 +1,6 @@
 """`lingshu split STORE`: which cells are trained on, watched, and judged on."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 class SplitOptions:
     """Options of `lingshu split`."""
 
-    store: tyro.conf.Positional[pathlib.Path]
+    store: tyro.conf.Positional[str]
     """The cell store."""
     kind: Literal["cells", "combinations", "perturbations"]
     """Held out: random cells, combinations of context and perturbation, or whole perturbations."""

@@ -25,7 +25,7 @@ class Train:
 
     experiment: tyro.conf.Positional[str]
     """Name of the experiment."""
-    store: pathlib.Path | None = None
+    store: str | None = None
     """The cell store to train on."""
     runs: pathlib.Path = DEFAULT_RUNS
     """Folder of run folders."""
@@ -85,7 +85,7 @@ def parse_options(arguments: Sequence[str]) -> Train:
         InputError: no such experiment, store, size or setting.
     """
     early = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    early.add_argument("--store", type=pathlib.Path)
+    early.add_argument("--store")
     early.add_argument("--size", choices=SIZES)
     try:
         known, rest = early.parse_known_args(list(arguments))
@@ -105,7 +105,7 @@ def parse_options(arguments: Sequence[str]) -> Train:
     )
 
 
-def _shape(store: pathlib.Path | None) -> DataShape | None:
+def _shape(store: str | None) -> DataShape | None:
     if store is None:
         return None
     from data_pipelines import CellStore

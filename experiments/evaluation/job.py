@@ -19,7 +19,7 @@ def evaluate_run(
     samples: pathlib.Path,
     *,
     part: str,
-    store_path: pathlib.Path | None,
+    store_path: str | pathlib.Path | None,
     draws: int,
     bound_cells: int,
     seed: int,

@@ -119,15 +119,15 @@ def test_a_split_survives_its_file_and_refuses_another_store(store, screen_file,
     assert (read.hash, read.held_out, read.settings) == (split.hash, split.held_out, split.settings)
     np.testing.assert_array_equal(read.train, split.train)
     other = ingest(screen_file, tmp_path / "other", columns=store.columns, seed=3)
-    (other.path / "splits").mkdir()
-    (other.path / "splits" / "mine.json").write_text((store.path / "splits" / "mine.json").read_text())
+    (other.path.path / "splits").mkdir()
+    (other.path.path / "splits" / "mine.json").write_text((store.path.path / "splits" / "mine.json").read_text())
     with pytest.raises(InputError, match="belongs to store"):
         load_split(other, "mine")
 
 
 def test_an_edited_or_missing_split_is_refused(store):
     make_split(store, RandomCells(), name="cells")
-    path = store.path / "splits" / "cells.json"
+    path = store.path.path / "splits" / "cells.json"
     value = json.loads(path.read_text())
     path.write_text(json.dumps(value | {"test": value["test"][1:]}))
     with pytest.raises(InputError, match="changed by hand"):

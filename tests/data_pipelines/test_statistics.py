@@ -72,7 +72,7 @@ def test_only_training_cells_count(tmp_path):
         same = make_split(store, RandomCells())
         statistics = compute_statistics(store, same)
         assert statistics.vocabulary.field("donor").labels == ("a", "b")
-        files.append((store.path / "statistics" / same.hash / "statistics.npz").read_bytes())
+        files.append((store.path.path / "statistics" / same.hash / "statistics.npz").read_bytes())
     assert files[0] == files[1]
 
 
@@ -98,7 +98,7 @@ def test_stored_statistics_are_read_back_and_belong_to_their_split(store):
         assert getattr(read, name) == getattr(computed, name)
     for name in ("histogram", "mean", "dispersion"):
         np.testing.assert_array_equal(getattr(read, name), getattr(computed, name))
-    folder = store.path / "statistics"
+    folder = store.path.path / "statistics"
     (folder / split.hash).rename(folder / other.hash)
     with pytest.raises(InputError, match="statistics of split"):
         load_statistics(store, other)

@@ -39,7 +39,7 @@ def test_values_that_are_no_counts(value, match, layout, tmp_path):
 
 def test_other_slots_are_offered(tmp_path):
     logged = np.log1p(np.ones((4, 3)))
-    anndata.AnnData(logged, layers={"umi": np.ones((4, 3))}).write_h5ad(tmp_path / "a.h5ad")
+    anndata.AnnData(logged, layers={"umi": logged * 2}).write_h5ad(tmp_path / "a.h5ad")
     _refused(tmp_path / "a.h5ad", tmp_path / "s", Columns(), r"--layer \(this file also has: umi\)")
 
 
@@ -53,7 +53,7 @@ def test_files_that_are_no_h5ad(screen_file, tmp_path):
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["x"] = np.ones(3)
     _refused(tmp_path / "other.h5ad", tmp_path / "s", SCREEN, "no AnnData")
-    _refused([], tmp_path / "s", SCREEN, "no h5ad file given")
+    _refused([], tmp_path / "s", SCREEN, "no input given")
     _refused([screen_file, screen_file], tmp_path / "s", SCREEN, "listed twice")
 
 
@@ -75,7 +75,14 @@ def test_genes_that_do_not_fit(screen, screen_file, tmp_path):
     other = screen.copy()
     other.var_names = [f"ENSG{i:011d}" for i in range(other.n_vars)]
     other.write_h5ad(tmp_path / "ensembl.h5ad")
-    _refused([screen_file, tmp_path / "ensembl.h5ad"], tmp_path / "s", SCREEN, "no gene in common with screen.h5ad")
+    _refused(
+        [screen_file, tmp_path / "ensembl.h5ad"],
+        tmp_path / "s",
+        SCREEN,
+        "ensembl.h5ad has no gene in common with the panel",
+    )
     twice = anndata.AnnData(np.ones((2, 3)), var=pd.DataFrame(index=["a", "b", "a"]))
     twice.write_h5ad(tmp_path / "twice.h5ad")
-    _refused(tmp_path / "twice.h5ad", tmp_path / "s", Columns(), r"1 duplicate gene names \(a\).*make_unique")
+    _refused(
+        tmp_path / "twice.h5ad", tmp_path / "s", Columns(), r"1 duplicate gene names \(a\).*--genes.duplicates sum"
+    )

@@ -1,0 +1,135 @@
+"""The folder in which a store is made: its plan, what is done already, and a lock, so that a killed ingest goes on."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.ingestion.inputs import Input
+from data_pipelines.ingestion.panel import Alignment
+
+# N cells of all sources in input order, g genes of one source
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """A range of rows of one source: the unit of reading."""
+
+    source: int
+    first: int
+    last: int
+    offset: int
+    """Input row of the source's first row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A work folder. Cheap to send to another process, which must see the same path."""
+
+    path: pathlib.Path
+
+    def start(
+        self,
+        identity: str,
+        inputs: Sequence[Input],
+        alignments: Sequence[Alignment],
+        chunks: Sequence[Chunk],
+        destination: np.ndarray,
+        chunk_bytes: int,
+        left_out: dict[str, int],
+    ) -> None:
+        """Write the plan. What a work folder of another identity holds is thrown away.
+
+        Args:
+            identity: hash of what the store is made of.
+            inputs: the sources.
+            alignments: their genes.
+            chunks: ranges of rows, together all rows.
+            destination: int64 (N,), the stored row of every input row; -1 for cells that are left out.
+            chunk_bytes: about what a chunk takes in memory.
+            left_out: filter -> cells it left out.
+        """
+        clear(self.path)
+        self.runs.mkdir(parents=True)
+        np.save(self.path / "destination.npy", destination)
+        for number, alignment in enumerate(alignments):
+            np.save(self.path / f"positions-{number}.npy", alignment.positions)
+        plan = {
+            "identity": identity,
+            "genes": alignments[0].n_genes,
+            "chunk_bytes": chunk_bytes,
+            "left_out": left_out,
+            "sources": [{"path": os.path.abspath(one.path), "layer": one.layer} for one in inputs],
+            "chunks": [dataclasses.astuple(chunk) for chunk in chunks],
+        }
+        write_whole(self.path / "plan.json", json.dumps(plan).encode())
+
+    def plan(self) -> dict[str, Any] | None:
+        """The plan, or None where there is none yet."""
+        try:
+            return json.loads((self.path / "plan.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def runs(self) -> pathlib.Path:
+        """Folder of the sorted runs, one folder per chunk."""
+        return self.path / "runs"
+
+    def destination(self) -> np.ndarray:
+        """int64 (N,), read as needed."""
+        return np.load(self.path / "destination.npy", mmap_mode="r")
+
+    def alignment(self, source: int, n_genes: int) -> Alignment:
+        """Where a source's genes lie."""
+        return Alignment(np.load(self.path / f"positions-{source}.npy"), n_genes)
+
+    def finished_chunks(self) -> set[int]:
+        """Chunks whose sorted runs are complete."""
+        return {int(folder.name) for folder in self.runs.iterdir() if folder.name.isdigit()}
+
+    def remove(self) -> None:
+        """Delete the folder and its lock."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another ingest is at work in {self.path}. Wait for it, or stop it and start again."
+                ) from None
+            yield
+
+
+def clear(folder: pathlib.Path) -> None:
+    """Delete everything in a folder but its lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "lock":
+            entry.unlink()
+
+
+def write_whole(path: pathlib.Path, value: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    partial.write_bytes(value)
+    partial.replace(path)

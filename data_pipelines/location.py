@@ -1,0 +1,139 @@
+"""A folder on a disk or in an object store, by one interface: TensorStore's key-value stores (file, gs://, s3://).
+
+Zarr groups are read and written through the same key-value store, so what holds on a disk holds in a bucket.
+"""
+
+import functools
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from data_pipelines.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorstore
+    from zarr.abc.store import Store
+
+_URL = re.compile(r"^(gs|s3|memory|file)://")
+_CACHE_BYTES = 256 * 2**20
+"""Decoded chunks that stay in memory: neighbouring slabs share chunks."""
+
+
+class Location:
+    """One folder. Cheap to make and to send to another process; nothing is opened before it is used."""
+
+    def __init__(self, url: "str | pathlib.Path | Location") -> None:
+        """Take a path or a gs://, s3://, memory:// or file:// URL.
+
+        Raises:
+            InputError: the URL is of a kind that cannot be stored in.
+        """
+        text = str(url)
+        if "://" in text and not _URL.match(text):
+            raise InputError(f"{text} cannot be stored in. Use a path, or a gs://, s3:// or file:// URL.")
+        self.url = text.removeprefix("file://").rstrip("/") or "/"
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"Location({self.url!r})"
+
+    def __fspath__(self) -> str:
+        """The path, for whatever opens files of this machine.
+
+        Raises:
+            TypeError: the folder is in an object store.
+        """
+        if self.path is None:
+            raise TypeError(f"{self.url} is no folder of this machine's file system.")
+        return self.url
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Location) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(f"{self.url.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.url.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def path(self) -> pathlib.Path | None:
+        """The folder on this machine's file system; None in an object store."""
+        return None if _URL.match(self.url) else pathlib.Path(self.url)
+
+    def spec(self) -> dict[str, Any] | str:
+        """The TensorStore key-value store of this folder."""
+        if self.path is None:
+            return f"{self.url}/"
+        return {"driver": "file", "path": os.path.abspath(self.path) + "/"}
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes stored under `key`, None where there are none."""
+        found = self._kvstore.read(key).result()
+        return bytes(found.value) if found.state == "value" else None
+
+    def write(self, key: str, value: bytes) -> None:
+        """Store bytes under `key`, whole or not at all."""
+        self._kvstore.write(key, value).result()
+
+    def exists(self, key: str) -> bool:
+        """Whether something is stored under `key` itself."""
+        return bool(self.list_keys(key, exactly=True))
+
+    def list_keys(self, prefix: str = "", *, exactly: bool = False) -> list[str]:
+        """Every key that begins with `prefix`, at any depth; sorted."""
+        import tensorstore
+
+        # The narrowest ranges in byte order: up to the key with a zero byte, or to the next prefix.
+        end = prefix + "\0" if exactly else prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
+        keys = self._kvstore.list(tensorstore.KvStore.KeyRange(prefix, end)).result()
+        return sorted(key.decode() for key in keys)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete what is stored under these keys."""
+        for pending in [self._kvstore.write(key, None) for key in keys]:
+            pending.result()
+
+    def array(self, name: str, *, write: bool = False) -> "tensorstore.TensorStore":
+        """An existing zarr array of the folder."""
+        import tensorstore
+
+        spec = {
+            "driver": "zarr3",
+            "kvstore": (self / name).spec(),
+            "recheck_cached_data": False,
+            "recheck_cached_metadata": False,
+        }
+        return tensorstore.open(spec, open=True, read=True, write=write, context=_context()).result()
+
+    def zarr(self, *, read_only: bool = True) -> "Store":
+        """The folder as zarr's own kind of store."""
+        from data_pipelines.zarr_store import KeyValueStore
+
+        return KeyValueStore(self, read_only=read_only)
+
+    @functools.cached_property
+    def _kvstore(self) -> "tensorstore.KvStore":
+        import tensorstore
+
+        return tensorstore.KvStore.open(self.spec(), context=_context()).result()
+
+    def __reduce__(self) -> Any:
+        return Location, (self.url,)
+
+
+@functools.cache
+def _context() -> "tensorstore.Context":
+    """One for the process: a shared cache, and one memory:// for all."""
+    import tensorstore
+
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})

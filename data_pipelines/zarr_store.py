@@ -1,0 +1,78 @@
+"""A `Location` as zarr asks for it. Imported on first use: zarr takes longer to import than `lingshu --help` may."""
+
+from collections.abc import AsyncIterator, Iterable
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+
+from data_pipelines.location import Location
+
+
+class KeyValueStore(Store):
+    """What zarr asks of a store, answered by a `Location`."""
+
+    supports_writes: bool = True  # pyright: ignore[reportIncompatibleVariableOverride, reportAssignmentType]
+    supports_deletes: bool = True  # pyright: ignore[reportIncompatibleVariableOverride, reportAssignmentType]
+    supports_listing: bool = True  # pyright: ignore[reportIncompatibleVariableOverride, reportAssignmentType]
+
+    def __init__(self, location: Location, *, read_only: bool) -> None:
+        super().__init__(read_only=read_only)
+        self.location = location
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyValueStore) and other.location == self.location
+
+    def __hash__(self) -> int:
+        return hash(self.location)
+
+    def __str__(self) -> str:
+        return str(self.location)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        value = self.location.read(key)
+        if value is None:
+            return None
+        made = (prototype or default_buffer_prototype()).buffer
+        return made.from_bytes(value[_span(byte_range, len(value))])
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, request) for key, request in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return self.location.exists(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+        self.location.write(key, value.to_bytes())
+
+    async def delete(self, key: str) -> None:
+        self._check_writable()
+        self.location.delete([key])
+
+    async def list(self) -> AsyncIterator[str]:
+        for key in self.location.list_keys():
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in self.location.list_keys(prefix):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        start = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        for name in sorted({key.removeprefix(start).split("/")[0] for key in self.location.list_keys(start)}):
+            yield name
+
+
+def _span(request: ByteRequest | None, size: int) -> slice:
+    match request:
+        case RangeByteRequest(start, end):
+            return slice(start, end)
+        case OffsetByteRequest(offset):
+            return slice(offset, None)
+        case SuffixByteRequest(suffix):
+            return slice(max(0, size - suffix), None)
+    return slice(None)

@@ -72,7 +72,7 @@ class DaskCluster:
         with self._client() as client:
             futures = client.map(task, arguments, pure=False)
             try:
-                for future in as_completed(futures):
+                for future in as_completed(futures, loop=client.loop):
                     yield future.result()
             except KilledWorker as error:
                 raise Interrupted(

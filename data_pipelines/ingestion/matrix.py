@@ -68,7 +68,7 @@ class CsrMatrix(Matrix):
         """
         indptr = np.asarray(self.stored_indptr[:]).astype(np.int64)
         fits = len(indptr) == self.shape[0] + 1 and indptr[0] == 0 and indptr[-1] == self.entries
-        if not fits or (np.diff(indptr) < 0).any() or len(self.indices) != self.entries:
+        if not fits or (np.diff(indptr) < 0).any() or self.indices.shape[0] != self.entries:
             raise InputError(f"{self.where}: row pointers do not fit the data; the file is damaged. Write it again.")
         return indptr
 

@@ -83,7 +83,7 @@ class CscMatrix(UnorderedMatrix):
     def triplets(self, at_most: int) -> Iterator[Triplets]:
         indptr = np.asarray(self.indptr[:]).astype(np.int64)
         fits = len(indptr) == self.shape[1] + 1 and indptr[0] == 0 and indptr[-1] == self.entries
-        if not fits or (np.diff(indptr) < 0).any() or len(self.indices) != self.entries:
+        if not fits or (np.diff(indptr) < 0).any() or self.indices.shape[0] != self.entries:
             raise InputError(f"{self.where}: column pointers do not fit the data; the file is damaged. Write it again.")
         for low in range(0, self.entries, at_most):
             high = min(low + at_most, self.entries)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _HeldOut:
-    """What both kinds share: how much is held out, and what may be."""
+class HeldOut:
+    """What all kinds share: how much is held out, and what may be."""
 
     seed: int = 0
     test: float = 0.2
@@ -48,7 +48,7 @@ class _HeldOut:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeldOutCombinations(_HeldOut):
+class HeldOutCombinations(HeldOut):
     """Known perturbations in known contexts, never seen together.
 
     Every held-out perturbation keeps another context in training, every context keeps training cells.
@@ -73,7 +73,7 @@ class HeldOutCombinations(_HeldOut):
         part[test] = TEST
         left = np.flatnonzero(conditions.named() & (part == TRAIN))
         _choose(conditions, part, left, self.n_val(len(test)), VAL, rng)
-        return _whole_conditions(self, conditions, part, rng)
+        return whole_conditions(self, conditions, part, rng)
 
     def _explicit(self, conditions: Conditions, store: "CellStore") -> list[int]:
         known = {"|".join(labels): i for i, labels in enumerate(conditions.labels) if not conditions.control[i]}
@@ -90,7 +90,7 @@ class HeldOutCombinations(_HeldOut):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeldOutPerturbations(_HeldOut):
+class HeldOutPerturbations(HeldOut):
     """Perturbations never seen in any context; a set 'A+B' goes where its first held-out member goes."""
 
     perturbations: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ class HeldOutPerturbations(_HeldOut):
         for i in np.flatnonzero(~conditions.control):
             members = _members(conditions.perturbation(i)) | {conditions.perturbation(i)}
             part[i] = TEST if members & set(test) else VAL if members & val else TRAIN
-        return _whole_conditions(self, conditions, part, rng)
+        return whole_conditions(self, conditions, part, rng)
 
     def _test(
         self, single: list[str], cells: dict[str, int], store: "CellStore", rng: np.random.Generator
@@ -168,7 +168,8 @@ def _may_leave(conditions: Conditions, part: np.ndarray, i: int | np.intp) -> bo
     )
 
 
-def _whole_conditions(kind: _HeldOut, conditions: Conditions, part: np.ndarray, rng: np.random.Generator) -> Assignment:
+def whole_conditions(kind: HeldOut, conditions: Conditions, part: np.ndarray, rng: np.random.Generator) -> Assignment:
+    """Cells go where their condition goes; controls are split within every context."""
     cells = part[conditions.of_cell]
     split_controls(conditions, cells, kind.control_test, kind.control_val, rng)
     held_out = np.flatnonzero(part != TRAIN)

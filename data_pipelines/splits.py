@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from data_pipelines.columns import label_text
 from data_pipelines.errors import InputError
 from data_pipelines.held_out import HeldOutCombinations, HeldOutPerturbations
+from data_pipelines.held_out_contexts import HeldOutContexts, ListedConditions
 from data_pipelines.split_parts import TEST, TRAIN, VAL, Assignment
 from lingshu_jax.vocabulary import content_hash, nearest
 
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HeldOutCombinations",
+    "HeldOutContexts",
     "HeldOutPerturbations",
+    "ListedConditions",
     "RandomCells",
+    "RandomGroups",
     "Split",
     "SplitKind",
+    "confounded",
     "default_split_kind",
     "load_split",
     "make_split",
@@ -66,6 +72,39 @@ class RandomCells:
         part[order[before_val:before_test]] = VAL
         part[order[before_test:]] = TEST
         return Assignment(part)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomGroups:
+    """New groups of cells, each whole: batches, guides, replicates; the labels of one obs column."""
+
+    column: str
+    """The obs column."""
+    seed: int = 0
+    test: float = 0.2
+    """Share of the groups held out for test, 0..1; at least one."""
+    val: float = 0.125
+    """Share of the other groups held out for validation, 0..1; at least one where three groups or more are left."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.test < 1 and 0 <= self.val < 1):
+            raise InputError(f"split shares must lie in 0..1, got test={self.test}, val={self.val}.")
+
+    def assign(self, store: "CellStore", rng: np.random.Generator) -> Assignment:
+        if self.column not in store.obs.columns:
+            there = ", ".join(store.obs.columns)
+            raise InputError(f"{store.path} has no obs column {self.column!r} to group by (present: {there}).")
+        labels, group = np.unique(label_text(store.obs[self.column]).astype(str), return_inverse=True)
+        n_test = max(1, round(self.test * len(labels)))
+        left = len(labels) - n_test
+        if left < 1:
+            raise InputError(f"{store.path}: column {self.column!r} has {len(labels)} groups; two are needed to split.")
+        n_val = max(int(left >= 3), round(self.val * left)) if self.val else 0
+        of_group = np.full(len(labels), TRAIN)
+        order = rng.permutation(len(labels))
+        of_group[order[:n_test]] = TEST
+        of_group[order[n_test : n_test + n_val]] = VAL
+        return Assignment(of_group[group])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +154,21 @@ def default_split_kind(columns: "Columns", obs: "pandas.DataFrame") -> SplitKind
         if len(perturbed.drop_duplicates(list(columns.context))) >= 2:
             return HeldOutCombinations()
     return RandomCells()
+
+
+def confounded(store: "CellStore") -> list[str]:
+    """Perturbations that share no batch with a control cell of their context: effect and batch cannot be told apart."""
+    columns = store.columns
+    if columns.perturbation is None or columns.batch is None:
+        return []
+    where = [*columns.context, columns.batch]
+    table = store.obs[[*where, columns.perturbation]].drop_duplicates()
+    control = columns.is_control(table[columns.perturbation])
+    with_controls = set(table.loc[control, where].itertuples(index=False, name=None))
+    shared: dict[str, bool] = {}
+    for *place, label in table.loc[~control, [*where, columns.perturbation]].itertuples(index=False, name=None):
+        shared[str(label)] = shared.get(str(label), False) or tuple(place) in with_controls
+    return sorted(label for label, found in shared.items() if not found)
 
 
 def make_split(store: "CellStore", kind: SplitKind, *, name: str = "default") -> Split:

@@ -17,6 +17,8 @@ from data_pipelines import (
     load_split,
     make_split,
 )
+from data_pipelines.split_toml import read_split_toml, split_toml
+from data_pipelines.splits import HeldOutContexts, RandomGroups, confounded
 
 EVERY_KIND = (RandomCells(), HeldOutCombinations(), HeldOutPerturbations())
 
@@ -159,3 +161,91 @@ def test_kinds_that_the_data_do_not_allow(tmp_path):
 def _pairs(store, rows):
     fields = list(store.columns.fields)
     return set(store.obs[fields].iloc[rows].astype(str).itertuples(index=False, name=None))
+
+
+def test_groups_stay_whole(store):
+    split = make_split(store, RandomGroups(column="gem_group"), name="groups")
+    labels = store.obs["gem_group"].to_numpy()
+    train, test = set(labels[split.train]), set(labels[split.test])
+    assert test
+    assert not train & test
+    with pytest.raises(InputError, match=r"no obs column 'lane' to group by .present: .*gem_group"):
+        make_split(store, RandomGroups(column="lane"), name="other")
+
+
+@pytest.mark.parametrize("controls", ["train", "test"])
+def test_a_held_out_context_keeps_its_controls_unless_asked(store, controls):
+    split = make_split(store, HeldOutContexts(contexts=("line_B",), controls=controls, val=0), name=f"c-{controls}")
+    line, control = store.obs["cell_line"].to_numpy(), store.columns.is_control(store.obs["target_gene"])
+    train, test = (np.isin(np.arange(store.n_cells), rows) for rows in (split.train, split.test))
+    assert not (train & (line == "line_B") & ~control).any()
+    assert (test & (line == "line_B") & ~control).sum() == ((line == "line_B") & ~control).sum()
+    assert bool((train & (line == "line_B") & control).any()) == (controls == "train")
+    assert {condition["cell_line"] for condition in split.held_out} == {"line_B"}
+
+
+def test_a_share_of_a_held_out_contexts_conditions_is_held_out(store):
+    split = make_split(store, HeldOutContexts(contexts=("line_A",), share=0.5, val=0), name="half")
+    assert len(split.held_out) == 2  # of four perturbations
+    assert {condition["cell_line"] for condition in split.held_out} == {"line_A"}
+    with pytest.raises(InputError, match=r"no perturbed context 'line_C' .nearest: line_"):
+        make_split(store, HeldOutContexts(contexts=("line_C",)), name="wrong")
+    with pytest.raises(InputError, match="none would be left for training"):
+        make_split(store, HeldOutContexts(contexts=("line_A", "line_B")), name="wrong")
+
+
+def test_toml_of_state_is_read_and_written(store, tmp_path):
+    first, second, *_ = sorted({label for label in store.obs["target_gene"]} - {"non-targeting"})
+    text = f"""
+[datasets]
+x = "somewhere"
+[training]
+x = "train"
+[zeroshot]
+"x.line_B" = "test"
+[fewshot."x.line_A"]
+val = ["{first}"]
+test = ["{second}"]
+"""
+    (tmp_path / "s.toml").write_text(text)
+    split = make_split(store, read_split_toml(tmp_path / "s.toml"), name="toml")
+    parts = {(c["cell_line"], c["target_gene"]): c["part"] for c in split.held_out}
+    assert parts.pop(("line_A", first)) == "val"
+    assert parts.pop(("line_A", second)) == "test"
+    assert set(parts.values()) == {"test"}
+    assert {line for line, _ in parts} == {"line_B"}
+    (tmp_path / "again.toml").write_text(split_toml(store, split))
+    again = make_split(store, read_split_toml(tmp_path / "again.toml"), name="again")
+    assert again.held_out == split.held_out
+    with pytest.raises(InputError, match="TOML cannot say it"):
+        split_toml(store, make_split(store, RandomCells(), name="cells"))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("[zeroshot", "is no TOML"),
+        ('[zeroshot]\n"x.line_B" = "train"', "goes into 'val' or 'test', not 'train'"),
+        ('[zeroshot]\n"line_B" = "test"', "names no context"),
+        ('[zeroshot]\n"x.a" = "test"\n"y.b" = "test"', "speaks of 2 datasets"),
+        ('[zeroshot]\n"x.line_Z" = "test"', r"no perturbed cells with cell_line 'line_Z' \(nearest: line_"),
+        ('[fewshot."x.line_A"]\ntest = ["NOPE"]', "no perturbation 'NOPE' in 'line_A'"),
+        ('[fewshot."x.line_A"]\ntrain = ["NOPE"]', "must have lists 'val' and 'test'"),
+        ('[fewshot."x.line_A"]\ntest = "NOPE"', "must be a list"),
+    ],
+)
+def test_wrong_toml_says_what_to_write(text, match, store, tmp_path):
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(InputError, match=match):
+        make_split(store, read_split_toml(tmp_path / "s.toml"), name="toml")
+
+
+def test_perturbations_without_controls_in_their_batch_are_named(tmp_path):
+    counts = np.random.default_rng(0).poisson(1.0, (60, 5))
+    obs = pd.DataFrame(
+        {"lane": ["1"] * 40 + ["2"] * 20, "target": ["ctrl"] * 20 + ["A"] * 20 + ["B"] * 20},
+        index=[str(i) for i in range(60)],
+    )
+    anndata.AnnData(counts, obs=obs).write_h5ad(tmp_path / "a.h5ad")
+    columns = Columns(perturbation="target", control=("ctrl",), batch="lane")
+    assert confounded(ingest(tmp_path / "a.h5ad", tmp_path / "s", columns=columns)) == ["B"]

@@ -40,7 +40,7 @@ def test_the_column_with_the_right_ids_is_found():
     ids = [f"ENSG{number:011d}" for number in range(3)]
     genes, found = _positions(UNION, _table(*ids, name="a.h5ad"), _table("A", "B", "C", gene_ids=ids[::-1]))
     assert (genes, found) == (tuple(ids), [[0, 1, 2], [2, 1, 0]])
-    with pytest.raises(InputError, match="no gene column 'symbol' .present: index, gene_ids"):
+    with pytest.raises(InputError, match=r"no gene column 'symbol' .present: index, gene_ids"):
         _positions(UNION, _table("A", gene_ids=["E"]), column="symbol")
 
 

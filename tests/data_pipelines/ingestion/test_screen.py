@@ -83,7 +83,7 @@ def test_guides_make_the_perturbation_column(file, tmp_path):
 
 
 def test_filters_that_cannot_be(file, tmp_path):
-    with pytest.raises(InputError, match="needs --columns.perturbation"):
+    with pytest.raises(InputError, match=r"needs --columns\.perturbation"):
         ingest(file, tmp_path / "s", columns=Columns(), screen=Screen(max_residual=0.3))
     with pytest.raises(InputError, match="must be >= 0"):
         Screen(max_residual=-1)

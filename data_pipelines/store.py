@@ -11,6 +11,7 @@ import scipy.sparse
 from data_pipelines.columns import Columns
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN, as_labels
+from data_pipelines.ingestion.writer import CONTENTS
 from data_pipelines.location import Location
 from lingshu_jax.vocabulary import GenePanel
 
@@ -49,6 +50,11 @@ class CellStore:
         if manifest.get("format") != FORMAT:
             raise InputError(
                 f"{path} is a cell store of format {manifest.get('format')}; this version reads {FORMAT}. Ingest again."
+            )
+        missing = set((path.read(CONTENTS) or b"").decode().splitlines()) - set(path.list_keys())
+        if missing:
+            raise InputError(
+                f"{path} lacks {len(missing)} of its files ({min(missing)}). Copy it again, or ingest again."
             )
         return cls(path, manifest)
 
@@ -141,8 +147,12 @@ class _Rows:
     """Reads rows of a store's CSR arrays in few, contiguous pieces."""
 
     def __init__(self, path: Location) -> None:
+        self._path = path
         self._data, self._indices = path.array("X/data"), path.array("X/indices")
-        self._indptr: np.ndarray = path.array("X/indptr").read().result()
+        try:
+            self._indptr: np.ndarray = path.array("X/indptr").read().result()
+        except ValueError as error:
+            raise _damaged(path, error) from error
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts, panel positions and row pointers of strictly increasing rows."""
@@ -158,7 +168,10 @@ class _Rows:
             for low, high in pieces
             for array in (self._data, self._indices)
         ]
-        parts = [_select(future.result(), starts[low:high], ends[low:high]) for future, low, high in reads]
+        try:
+            parts = [_select(future.result(), starts[low:high], ends[low:high]) for future, low, high in reads]
+        except ValueError as error:
+            raise _damaged(self._path, error) from error
         return np.concatenate(parts[0::2]), np.concatenate(parts[1::2]), indptr
 
 
@@ -187,4 +200,12 @@ def _read(path: Location, key: str) -> Any:
     import zarr
     from anndata.io import read_elem
 
-    return read_elem(zarr.open_group(path.zarr(), mode="r", zarr_format=3)[key])
+    try:
+        return read_elem(zarr.open_group(path.zarr(), mode="r", zarr_format=3)[key])
+    except Exception as error:  # whatever a damaged chunk makes of its decoder
+        raise _damaged(path / key, error) from error
+
+
+def _damaged(path: Location, error: Exception) -> InputError:
+    said = str(error).splitlines()[0][:300]
+    return InputError(f"{path} is damaged and cannot be read ({said}). Copy the store again, or ingest again.")

@@ -1,8 +1,10 @@
 """Command-line arguments into a command's dataclass (tyro), every mistake told in one line."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -25,11 +27,28 @@ def parse(kind: Any, arguments: Sequence[str], *, prog: str, description: str, d
     try:
         with contextlib.redirect_stderr(said):
             given = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=list(arguments), prog=prog, description=description, config=_CONFIG, **given)
+            options = tyro.cli(kind, args=list(arguments), prog=prog, description=description, config=_CONFIG, **given)
     except SystemExit as end:
         if end.code == 0:
             raise
         raise InputError(f"{one_line(said.getvalue())} See: {prog} --help") from None
+    _check_numbers(options)
+    return options
+
+
+LARGEST_SEED = 2**32 - 1
+
+
+def _check_numbers(options: Any, path: str = "--") -> None:
+    """Require finite numbers, and seeds that a random generator takes, anywhere in nested dataclasses."""
+    for field in dataclasses.fields(options):
+        value, name = getattr(options, field.name), path + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value, "--" if field.name == "config" else f"{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} must be a finite number, got {value}.")
+        elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:
+            raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
 
 
 def one_line(text: str) -> str:

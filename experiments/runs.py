@@ -1,9 +1,12 @@
 """Run folders: RUNS/<experiment>/<run-id>/ and the references that name them."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +79,40 @@ def run_id(experiment: Experiment, store_hash: str, split_hash: str) -> str:
     config.pop("mesh")
     config["data"].pop("workers")
     return content_hash([config, store_hash, split_hash], digits=10)
+
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """The name of a run, if a folder can have it and a reference can find it.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not _NAME.fullmatch(name) or name == "latest":
+        shown = name if len(name) <= 40 else f"{name[:40]}..."
+        raise InputError(
+            f"--run {shown!r} is no name for a run. Use up to 100 letters, digits, '-', '_' and '.', not 'latest'."
+        )
+    return name
+
+
+@contextlib.contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold a run for this process alone while it is trained; a killed process lets go by itself.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with (run.path / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"run {run.path} is being trained by another process. Wait for it, or start another with --new."
+            ) from None
+        yield
 
 
 def create(path: pathlib.Path, config: dict[str, Any], environment: dict[str, Any]) -> RunFolder:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Unseen = Literal["error", "null"]
 N_CELLS = "n_cells"
+MOST_CELLS = 100_000_000
+"""Of one condition in one table: more do not fit into one AnnData."""
 _DECODE_STREAM = 0x7FFF_FFFF
 """Fold of a cell's key that counts above 99 are drawn with; the sampler's own folds are its steps."""
 
@@ -86,9 +88,13 @@ def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) 
             f"it takes: {', '.join(vocabulary.names) or 'none'}."
         )
     numbers = np.asarray(pd.to_numeric(conditions[N_CELLS], errors="coerce"), np.float64)
-    bad = ~(numbers >= 1) | (numbers % 1 != 0)
+    bad = ~((numbers >= 1) & (numbers <= MOST_CELLS))
+    bad[~bad] = numbers[~bad] % 1 != 0
     if bad.any():
-        raise InputError(f"n_cells must be a whole number >= 1, got {conditions[N_CELLS][bad].iloc[0]!r}.")
+        raise InputError(
+            f"n_cells must be a whole number in 1..{MOST_CELLS:,}, got {str(conditions[N_CELLS][bad].iloc[0])[:40]!r}. "
+            "Draw more in several calls with other seeds."
+        )
     if not len(numbers):
         raise InputError("the table of conditions has no row. Give it a row per condition.")
     table = conditions[list(vocabulary.names)].astype(str)

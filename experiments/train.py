@@ -1,5 +1,6 @@
 """The training job: store, split and experiment in; a run folder with checkpoints out; resumes by itself."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -64,14 +65,14 @@ def train(job: TrainJob) -> TrainResult:
     mesh = _mesh(job.experiment)
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     folder = _open_run(job)
-    checkpoints = Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)
-    try:
+    with (
+        runs.locked(folder),
+        contextlib.closing(Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)) as checkpoints,
+    ):
         latest = checkpoints.latest_step()
         if latest is not None and latest == job.experiment.training.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
         return _train(job, folder, checkpoints, mesh)
-    finally:
-        checkpoints.close()
 
 
 def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> TrainResult:
@@ -139,7 +140,7 @@ def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
 
 def _open_run(job: TrainJob) -> runs.RunFolder:
     identity = runs.run_id(job.experiment, job.store.hash, job.split.hash)
-    name = job.name or identity
+    name = identity if job.name is None else runs.check_name(job.name)
     if job.new:
         name = f"{name}-{uuid.uuid4().hex[:4]}"
     config = {

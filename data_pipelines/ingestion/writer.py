@@ -18,6 +18,8 @@ CHUNK = 65_536
 """Elements that are compressed, and read back, together."""
 SHARD = 128 * CHUNK
 """Elements of one file."""
+CONTENTS = "contents/files.txt"
+"""Every file of the store but the root's metadata and this one: readers of zarr take missing chunks for zeros."""
 _ROOT = "zarr.json"
 
 
@@ -84,11 +86,13 @@ def complete(
         write_elem(root, name, {})
     # What a killed process left behind of a file it was writing.
     store.delete(key for key in store.list_keys() if key.endswith(".__lock"))
+    store.write(CONTENTS, "\n".join(store.list_keys()).encode())
     assert written is not None
     store.write(_ROOT, written)
     with warnings.catch_warnings():
         # Consolidated metadata is not yet in the zarr v3 standard; it saves one request per array on remote stores.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
+        warnings.filterwarnings("ignore", message="Object at contents is not recognized")
         zarr.consolidate_metadata(store.zarr(read_only=False), zarr_format=3)
 
 

@@ -1,6 +1,7 @@
 """`lingshu split STORE`: which cells are trained on, watched, and judged on."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 

@@ -19,7 +19,7 @@ from lingshu_jax.parallel.mesh import batch_sharding, mesh_of
 from lingshu_jax.tokens import ABSENT, MASK
 
 Progress = Callable[[int, int], None]
-_ORDER_STREAM, _DEPTH_STREAM = 0, 2**31 - 1
+_ORDER_STREAM, _DEPTH_STREAM = 0, 2**31 - 2
 """Folds of a cell's key that its gene order and its depth come from; step k draws with fold k."""
 
 

@@ -60,6 +60,25 @@ def test_what_is_no_store_does_not_open(shared_store, tmp_path):
         CellStore.open(tmp_path / "other")
 
 
+def test_a_store_with_a_missing_file_does_not_open(store):
+    """Readers of zarr take missing chunks for zeros: a model would be trained on them."""
+    (store.path.path / "X" / "data" / "c" / "0").unlink()
+    (store.path.path / "obs" / "cell_line" / "codes" / "c" / "0").unlink()
+    with pytest.raises(InputError, match=r"lacks 2 of its files \(X/data/c/0\)"):
+        CellStore.open(store.path)
+
+
+@pytest.mark.parametrize("name", ["X/data/c/0", "X/indices/c/0", "X/indptr/c/0", "obs/target_gene/codes/c/0"])
+def test_a_file_that_is_cut_short_is_named(name, store):
+    path = store.path.path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="is damaged and cannot be read") as caught:
+        opened = CellStore.open(store.path)
+        opened.counts(np.arange(5))
+        opened.obs  # noqa: B018
+    assert "\n" not in str(caught.value)
+
+
 def test_another_format_is_refused(store, monkeypatch):
     monkeypatch.setattr("data_pipelines.store.FORMAT", 99)
     with pytest.raises(InputError, match="format 2; this version reads 99"):

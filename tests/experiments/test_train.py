@@ -12,8 +12,10 @@ import pytest
 
 from experiments import load_run
 from experiments.__main__ import run
-from experiments.runs import RunFolder, find_run
+from experiments.runs import RunFolder, find_run, locked
 from tests.experiments.conftest import train_arguments
+
+SHORT = "--training.steps 12 --training.log-every 4 --training.evaluate-every 6 --training.save-every 6".split()
 
 
 def test_a_run_leaves_everything_it_should(runs):
@@ -28,8 +30,7 @@ def test_a_run_leaves_everything_it_should(runs):
 
 
 def test_a_finished_run_says_so(store, runs, capsys):
-    short = "--training.steps 12 --training.log-every 4 --training.evaluate-every 6 --training.save-every 6".split()
-    assert run(train_arguments(store, runs, "--run", "tiny", *short)) == 0
+    assert run(train_arguments(store, runs, "--run", "tiny", *SHORT)) == 0
     printed = capsys.readouterr().out.splitlines()
     assert "is already finished at step 12" in printed[0]
     assert printed[-1].startswith("next: lingshu sample tiny --split test")
@@ -38,6 +39,19 @@ def test_a_finished_run_says_so(store, runs, capsys):
 def test_another_experiment_under_the_same_name_is_refused(store, runs, capsys):
     assert run(train_arguments(store, runs, "--run", "tiny", "--training.steps", "13")) == 2
     assert "training.steps: 12 -> 13" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", "", "latest", "-x y", "n" * 200])
+def test_names_that_no_reference_finds_are_refused(name, store, tmp_path, capsys):
+    assert run(train_arguments(store, tmp_path, f"--run={name}")) == 2
+    assert "is no name for a run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".compilation-cache"] == []
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(store, runs, capsys):
+    with locked(find_run("tiny", runs)):
+        assert run(train_arguments(store, runs, "--run", "tiny", *SHORT)) == 2
+    assert "is being trained by another process" in capsys.readouterr().err
 
 
 def test_a_mesh_that_does_not_fit_is_refused(store, tmp_path, capsys):

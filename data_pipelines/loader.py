@@ -5,7 +5,8 @@ sample and one contiguous read. The order of slabs is a pure function of (seed, 
 loader is one integer.
 """
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,6 +100,8 @@ class Loader(Iterator[Batch]):
 
     def __init__(self, iterator: Any) -> None:
         self._iterator = iterator
+        # Workers and their shared memory go away with the loader, closed or not.
+        self._finalizer = weakref.finalize(self, iterator.close)
 
     def __next__(self) -> Batch:
         return _flatten(next(self._iterator))
@@ -119,7 +122,7 @@ class Loader(Iterator[Batch]):
 
     def close(self) -> None:
         """Stop threads and workers."""
-        self._iterator.close()
+        self._finalizer()
 
 
 def make_loader(
@@ -130,9 +133,14 @@ def make_loader(
     batch_size: int,
     seed: int,
     workers: int = 0,
+    balance: Sequence[str] = (),
+    evenness: float = 1.0,
     shards: "grain.sharding.ShardOptions | None" = None,
 ) -> Loader:
     """Batches of some cells of a store, without end, in a new order each epoch.
+
+    With `balance` every combination of labels is a stream of its own, and the streams are mixed by weight. A slab is
+    then of one combination; its cells are in stored order all the same.
 
     Args:
         store: the cell store.
@@ -141,6 +149,8 @@ def make_loader(
         batch_size: cells of the global batch, a multiple of 32 and of 32 times the number of processes.
         seed: of the order.
         workers: processes that read ahead; 0 reads in threads of this process.
+        balance: obs columns (`_source` for the input files) over whose combinations cells are balanced.
+        evenness: 1 gives every combination the same weight, 0 its share of the cells; between: share ** (1 - evenness).
         shards: this process's part of the stream; None asks jax.
 
     Returns:
@@ -149,7 +159,7 @@ def make_loader(
         row, `conditions` field -> int32 (B,).
 
     Raises:
-        InputError: there are no rows, or the batch size does not fit.
+        InputError: there are no rows, the batch size does not fit, or a column to balance over is missing.
     """
     import grain
 
@@ -164,7 +174,15 @@ def make_loader(
             f"Pass {fit}."
         )
     slabs_per_batch = batch_size // SLAB
-    stream = grain.MapDataset.source(Slabs(store, rows, vocabulary)).seed(seed).shuffle().repeat()
+    if not 0 <= evenness <= 1:
+        raise InputError(f"evenness must lie in 0..1, got {evenness}.")
+    groups = _groups(store, rows, balance)
+    streams = [
+        grain.MapDataset.source(Slabs(store, group, vocabulary)).seed(seed + number).shuffle().repeat()
+        for number, group in enumerate(groups)
+    ]
+    share = np.array([len(group) / len(rows) for group in groups]) ** (1 - evenness)
+    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, (share / share.sum()).tolist())
     elastic = grain.experimental.ElasticIterator(
         stream.map_with_index(_Place(slabs_per_batch)),
         slabs_per_batch,
@@ -174,6 +192,18 @@ def make_loader(
         multiprocessing_options=_workers(workers),
     )
     return Loader(iter(elastic))
+
+
+def _groups(store: "CellStore", rows: np.ndarray, balance: Sequence[str]) -> list[np.ndarray]:
+    """The rows of every combination of labels, all rows as one group without columns."""
+    missing = [name for name in balance if name not in store.obs.columns]
+    if missing:
+        there = ", ".join(store.obs.columns)
+        raise InputError(f"{store.path} has no obs column {missing[0]!r} to balance over (present: {there}).")
+    if not balance:
+        return [rows]
+    places = store.obs.iloc[rows].groupby(list(balance), observed=True, sort=True, dropna=False).indices
+    return [rows[np.sort(places[key])] for key in places]
 
 
 def _workers(workers: int) -> "grain.MultiprocessingOptions | None":

@@ -68,7 +68,7 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
     Raises:
         InputError: the split is of another store, or what is stored belongs to another split.
     """
-    _check_split(store, split)
+    check_split(store, split)
     folder = store.path / f"statistics/{split.hash}"
     # Written last, so that the arrays are there when it is.
     stored = folder.read("statistics.json")
@@ -101,10 +101,10 @@ def compute_statistics(store: "CellStore", split: Split, *, progress: Progress =
     Raises:
         InputError: the split is of another store.
     """
-    _check_split(store, split)
+    check_split(store, split)
     sums = _Sums(store)
     done = 0
-    for rows in _blocks(store, split.train):
+    for rows in blocks_of(store, split.train):
         sums.add(rows)
         done += len(rows)
         progress("statistics", done, len(split.train))
@@ -236,7 +236,7 @@ def _conditions(fields: tuple[str, ...], obs: Any, log_size: np.ndarray) -> dict
     }
 
 
-def _blocks(store: "CellStore", rows: np.ndarray) -> list[np.ndarray]:
+def blocks_of(store: "CellStore", rows: np.ndarray) -> list[np.ndarray]:
     """Consecutive pieces of `rows` of a few million entries each."""
     per_block = max(1, _BLOCK_ENTRIES // store.capacity)
     return [rows[start : start + per_block] for start in range(0, len(rows), per_block)]
@@ -245,7 +245,12 @@ def _blocks(store: "CellStore", rows: np.ndarray) -> list[np.ndarray]:
 _BLOCK_ENTRIES = 8_000_000
 
 
-def _check_split(store: "CellStore", split: Split) -> None:
+def check_split(store: "CellStore", split: Split) -> None:
+    """Require that a split is of this store.
+
+    Raises:
+        InputError: it is not.
+    """
     if split.store_hash != store.hash:
         raise InputError(f"split {split.name!r} is of store {split.store_hash}, not of {store.path} ({store.hash}).")
 

@@ -23,10 +23,16 @@ class DataConfig:
     """Condition on the store's perturbation column."""
     workers: int = 0
     """Loader processes per host; 0 reads in threads."""
+    balance: tuple[str, ...] = ()
+    """obs columns over whose combinations training cells are balanced (`_source`: the input files); none by default."""
+    evenness: float = 1.0
+    """1 gives every combination the same weight, 0 its share of the cells."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError(f"data.workers must be >= 0, got {self.workers}.")
+        if not 0 <= self.evenness <= 1:
+            raise ValueError(f"data.evenness must lie in 0..1, got {self.evenness}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

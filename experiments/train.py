@@ -91,6 +91,8 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
             batch_size=config.batch_size,
             seed=experiment.seed,
             workers=experiment.data.workers,
+            balance=experiment.data.balance,
+            evenness=experiment.data.evenness,
         ) as loader,
         TrainingReporter(folder, config.steps, job.store.n_genes) as reporter,
         StopRequest() as stop,

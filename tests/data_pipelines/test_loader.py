@@ -1,3 +1,8 @@
+import os
+import pathlib
+import subprocess
+import sys
+
 import grain
 import numpy as np
 import pytest
@@ -101,6 +106,95 @@ def test_two_processes_share_the_same_global_stream(fed):
         np.testing.assert_array_equal(cell[np.argsort(position)], batch["cell"])
     longer, _ = _batches(fed, 8)
     assert _same(_batches(fed, 2, state=halves[0][1])[0], longer[6:])
+
+
+def test_rare_conditions_are_seen_as_often_as_others(fed):
+    store, rows, _ = fed
+    label = store.obs["target_gene"].to_numpy()
+    shares = {}
+    for evenness in (0.0, 1.0):
+        batches, _ = _batches(fed, 100, batch_size=SLAB, balance=("target_gene",), evenness=evenness)
+        slabs = [set(label[batch["cell"]]) for batch in batches]
+        assert all(len(labels) == 1 for labels in slabs)
+        shares[evenness] = np.mean([labels == {"non-targeting"} for labels in slabs])
+    assert shares[1.0] == pytest.approx(1 / 5, abs=0.02)
+    assert shares[0.0] == pytest.approx(np.mean(label[rows] == "non-targeting"), abs=0.02)
+    resumed = {"balance": ("target_gene",)}
+    whole, _ = _batches(fed, 6, **resumed)
+    _, state = _batches(fed, 3, **resumed)
+    assert _same(_batches(fed, 3, state=state, **resumed)[0], whole[3:])
+    with pytest.raises(InputError, match="no obs column 'lane' to balance over"):
+        _batches(fed, 1, balance=("lane",))
+
+
+def test_neighbours_in_the_input_are_not_neighbours_in_a_batch(fed):
+    """Chi-square: the input place of a batch's cells, in eight parts, is as in the whole training set."""
+    from scipy.stats import chi2_contingency
+
+    store, rows, _ = fed
+    place = store.obs["_input_index"].to_numpy() * 8 // store.n_cells
+    batches, _ = _batches(fed, 11, batch_size=SLAB)
+    table = np.stack([np.bincount(place[batch["cell"]], minlength=8) for batch in batches])
+    assert chi2_contingency(table).pvalue > 0.001
+    in_order = np.sort(store.obs["_input_index"].to_numpy()[rows])[: 11 * SLAB].reshape(11, SLAB) * 8 // store.n_cells
+    unshuffled = np.stack([np.bincount(parts, minlength=8) for parts in in_order])
+    assert chi2_contingency(unshuffled).pvalue < 1e-10  # what it would be without the shuffle
+
+
+@pytest.mark.slow
+def test_a_loader_that_nobody_closes_leaves_nothing_behind(fed, tmp_path):
+    """Workers and shared memory end with the process, also when it ends by an exception."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, grain\n"
+        "from data_pipelines import CellStore, load_split, load_statistics, make_loader\n"
+        "if __name__ == '__main__':\n"
+        "    store = CellStore.open(sys.argv[1])\n"
+        "    split = load_split(store, 'loader')\n"
+        "    alone = grain.sharding.ShardOptions(shard_index=0, shard_count=1)\n"
+        "    vocabulary = load_statistics(store, split).vocabulary\n"
+        "    loader = make_loader(store, split.train, vocabulary, batch_size=32, seed=0, workers=2, shards=alone)\n"
+        "    next(loader)\n"
+        "    raise SystemExit('left open')\n"
+    )
+    before = set(os.listdir("/dev/shm"))
+    ended = subprocess.run([sys.executable, program, fed[0].path], capture_output=True, text=True, timeout=120)
+    assert "left open" in ended.stderr
+    assert ended.returncode == 1
+    assert set(os.listdir("/dev/shm")) <= before
+    assert not [line for line in _processes() if str(program) in line]
+
+
+def _processes():
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield (entry / "cmdline").read_text()
+            except OSError:
+                continue
+
+
+@pytest.mark.slow
+def test_hosts_and_workers_can_change_at_every_restart(fed):
+    """1 host with 2 workers, then 2 hosts with none, then 4 hosts with 1: one global stream."""
+    whole, _ = _batches(fed, 6, batch_size=128)
+    state, done = None, 0
+    for hosts, workers in ((1, 2), (2, 0), (4, 1)):
+        parts = [
+            _batches(
+                fed,
+                2,
+                state=state,
+                workers=workers,
+                batch_size=128,
+                shards=grain.sharding.ShardOptions(shard_index=host, shard_count=hosts),
+            )
+            for host in range(hosts)
+        ]
+        for number in range(2):
+            position, cell = (np.concatenate([p[0][number][name] for p in parts]) for name in ("position", "cell"))
+            np.testing.assert_array_equal(cell[np.argsort(position)], whole[done + number]["cell"])
+        state, done = parts[0][1], done + 2
 
 
 @pytest.mark.slow

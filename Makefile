@@ -81,7 +81,10 @@ runs: install
 	$(LINGSHU) runs --runs $(RUNS) $(SET)
 
 bench: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[bench]'
 	$(BIN)/python -m experiments.benchmarks.gene_layers $(SET)
+	$(BIN)/python -m experiments.benchmarks.loader
+	$(BIN)/python -m experiments.benchmarks.ingest
 
 # Names that are promised, and not built in this version.
 ui check-tpu results chaos fuzz:

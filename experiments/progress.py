@@ -10,13 +10,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 LINE_EVERY_SECONDS = 15.0
 
 
+UNITS = {
+    "distribution metrics": "sides",
+    "perturbation effects": "conditions",
+    "likelihood baselines": "baselines",
+    "down-regulated genes": "conditions",
+    "joint UMAP": "maps",
+}
+"""What stages count that do not count cells."""
+
+
 class StageProgress:
     """A `data_pipelines.progress.Progress`: call it with (stage, done, total); use it as a context manager."""
 
     def __init__(self, unit: str = "cells"):
         """`unit` is what is counted."""
         self._unit = unit
-        self._bars = _bars(unit) if sys.stderr.isatty() else None
+        self._bars = _bars() if sys.stderr.isatty() else None
         self._tasks: dict[str, Any] = {}
         self._begun: dict[str, float] = {}
         self._last_line = 0.0
@@ -35,28 +45,33 @@ class StageProgress:
         self._begun.setdefault(stage, time.monotonic())
         if self._bars is not None:
             if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(stage, total=total)
+                self._tasks[stage] = self._bars.add_task(stage, total=total, unit=UNITS.get(stage, self._unit))
             self._bars.update(self._tasks[stage], completed=done, total=total)
             return
         now = time.monotonic()
         long_enough = now - self._begun[stage] >= LINE_EVERY_SECONDS
         if long_enough and (done >= total or now - self._last_line >= LINE_EVERY_SECONDS):
             self._last_line = now
-            print(_line(stage, done, total, self._unit, now - self._begun[stage]), file=sys.stderr, flush=True)
+            print(
+                _line(stage, done, total, UNITS.get(stage, self._unit), now - self._begun[stage]),
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _line(stage: str, done: int, total: int, unit: str, seconds: float) -> str:
     rate = done / max(seconds, 1e-9)
     left = duration((total - done) / max(rate, 1e-9))
-    return f"{stage}: {done:,}/{total:,} {unit}, {rate:,.0f} {unit}/s, {left} left"
+    per_second = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+    return f"{stage}: {done:,}/{total:,} {unit}, {per_second} {unit}/s, {left} left"
 
 
-def _bars(unit: str) -> Progress:
+def _bars() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -23,6 +23,7 @@ from data_pipelines.location import Location
 from data_pipelines.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from data_pipelines.ingestion.engine import Runner
     from data_pipelines.ingestion.plan import Prepared
     from data_pipelines.ingestion.work import Work
     from data_pipelines.store import CellStore
@@ -81,21 +82,21 @@ def ingest(
     target = Location(out)
     work = Work(_work_folder(target, scratch))
     inputs, notes = with_slots(find_inputs(paths, layer=layer))
-    with open_sources(inputs) as sources:
-        prepared = prepare(sources, columns, panel, genes, screen, guides=guides, seed=seed, engine=engine)
+    with open_sources(inputs) as sources, engine.open() as (runner, workers):
+        prepared = prepare(sources, columns, panel, genes, screen, guides=guides, seed=seed, runner=runner)
         existing = _existing(target, prepared.identity.hash)
         if existing is not None:
             return existing
         with work.locked(), _removed_when_refused(work):
             if (work.plan() or {}).get("identity") != prepared.identity.hash:
-                prepared.start(work, memory_mb * 2**20 // max(1, engine.workers), engine, progress)
-            _build(work, target, prepared, notes, engine, progress)
+                prepared.start(work, memory_mb * 2**20 // workers, runner, progress)
+            _build(work, target, prepared, notes, runner, progress)
     work.remove()
     return _open(target)
 
 
 def _build(
-    work: "Work", target: Location, prepared: "Prepared", notes: Sequence[str], engine: Engine, progress: Progress
+    work: "Work", target: Location, prepared: "Prepared", notes: Sequence[str], runner: "Runner", progress: Progress
 ) -> None:
     """Everything after the plan. Whatever is there already is kept."""
     from data_pipelines.ingestion.runs import RunFacts, write_runs
@@ -105,7 +106,7 @@ def _build(
     plan = work.plan()
     assert plan is not None
     facts: list[RunFacts] = []
-    for fact in engine.run(write_runs, [(work, number) for number in range(len(plan["chunks"]))]):
+    for fact in runner.run(write_runs, [(work, number) for number in range(len(plan["chunks"]))]):
         facts.append(fact)
         progress("shuffling", sum(f.cells for f in facts), prepared.n_cells)
     totals = prepared.totals(work, facts)
@@ -119,7 +120,7 @@ def _build(
         for first in range(0, shards, together)
     ]
     written = 0
-    for elements in engine.run(write_shards, tasks):
+    for elements in runner.run(write_shards, tasks):
         written += elements
         progress("writing", totals["cells"] * written // max(1, totals["entries"]), totals["cells"])
     complete(store, np.load(work.path / "indptr.npy"), *prepared.tables(work, totals, notes))

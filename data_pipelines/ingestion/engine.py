@@ -10,16 +10,19 @@ from data_pipelines.errors import InputError, Interrupted
 Task = Callable[[Any], Any]
 
 
-class Engine(Protocol):
+class Runner(Protocol):
     """Runs one function on many arguments. What a task raises is raised here, and the rest is given up."""
-
-    @property
-    def workers(self) -> int:
-        """Tasks that run at the same time on one machine, and share its memory."""
-        ...
 
     def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
         """Yield the results as they come, in any order."""
+        ...
+
+
+class Engine(Protocol):
+    """Where tasks run; opened once per ingest."""
+
+    def open(self) -> contextlib.AbstractContextManager[tuple[Runner, int]]:
+        """A runner, and how many tasks run at the same time on one machine and share its memory."""
         ...
 
 
@@ -29,27 +32,56 @@ class Local:
 
     workers: int = 1
 
+    @contextlib.contextmanager
+    def open(self) -> Iterator[tuple[Runner, int]]:
+        runner = _Processes(self.workers)
+        try:
+            yield runner, self.workers
+        finally:
+            runner.close()
+
+
+_WORTH_A_POOL = 8
+"""Fewer tasks are done sooner here than processes start, which takes seconds."""
+
+
+class _Processes:
+    """A pool that starts when there is enough to do."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool: Any = None
+
     def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
-        if self.workers == 1 or len(arguments) < 2:
+        if self._workers == 1 or (self._pool is None and len(arguments) < _WORTH_A_POOL):
             yield from map(task, arguments)
             return
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor, as_completed
+        from concurrent.futures import as_completed
         from concurrent.futures.process import BrokenProcessPool
 
-        # Not forked: the threads of TensorStore and jax do not survive that.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=context)
+        self._pool = self._pool or _pool(self._workers)
         try:
-            for future in as_completed([pool.submit(task, argument) for argument in arguments]):
+            for future in as_completed([self._pool.submit(task, argument) for argument in arguments]):
                 yield future.result()
         except BrokenProcessPool as error:
             raise Interrupted(
                 "a worker process was killed, probably for lack of memory. Run the same command again to go on, "
                 "with a smaller --memory-mb or fewer --workers."
             ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> Any:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Forked from a clean server, not from here: the threads of TensorStore and jax do not survive a fork.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["data_pipelines.ingestion.runs", "data_pipelines.ingestion.shards"])
+    return ProcessPoolExecutor(workers, mp_context=context)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,28 +91,11 @@ class DaskCluster:
     address: str
     """As `dask scheduler` prints it: tcp://HOST:8786."""
 
-    @property
-    def workers(self) -> int:
+    @contextlib.contextmanager
+    def open(self) -> Iterator[tuple[Runner, int]]:
         with self._client() as client:
-            return max(
-                1, *(int(worker["nthreads"]) for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-            )
-
-    def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
-        from distributed import KilledWorker, as_completed
-
-        with self._client() as client:
-            futures = client.map(task, arguments, pure=False)
-            try:
-                for future in as_completed(futures, loop=client.loop):
-                    yield future.result()
-            except KilledWorker as error:
-                raise Interrupted(
-                    f"workers of {self.address} died over one task, probably for lack of memory. Run the same command "
-                    "again to go on, with a smaller --memory-mb."
-                ) from error
-            finally:
-                client.cancel(futures)
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            yield _Cluster(client, self.address), max(1, *(int(worker["nthreads"]) for worker in workers))
 
     @contextlib.contextmanager
     def _client(self) -> Iterator[Any]:
@@ -101,3 +116,24 @@ class DaskCluster:
             if not client.scheduler_info(n_workers=-1)["workers"]:
                 raise InputError(f"the scheduler {self.address} has no workers. Start some: dask worker {self.address}")
             yield client
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cluster:
+    client: Any
+    address: str
+
+    def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
+        from distributed import KilledWorker, as_completed
+
+        futures = self.client.map(task, arguments, pure=False)
+        try:
+            for future in as_completed(futures, loop=self.client.loop):
+                yield future.result()
+        except KilledWorker as error:
+            raise Interrupted(
+                f"workers of {self.address} died over one task, probably for lack of memory. Run the same command "
+                "again to go on, with a smaller --memory-mb."
+            ) from error
+        finally:
+            self.client.cancel(futures)

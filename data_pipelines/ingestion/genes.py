@@ -100,9 +100,14 @@ class Names:
         return position, position >= 0
 
     def match(self, ids: Sequence[str], used: np.ndarray) -> Matched:
-        """Find ids (g,); those not `used` are not looked for."""
+        """Find ids (g,); those not `used` are not looked for.
+
+        A name that differs in case gives way to one that does not (C1orf220 beside C1ORF220), and to a second like it.
+        """
         found = [self.find(gene) if use else (-1, False) for gene, use in zip(ids, used, strict=True)]
-        return Matched(np.array([place for place, _ in found], np.int32), sum(case for _, case in found))
+        claims = Counter(place for place, _ in found)
+        kept = [(-1, False) if case and claims[place] > 1 else (place, case) for place, case in found]
+        return Matched(np.array([place for place, _ in kept], np.int32), sum(case for _, case in kept))
 
 
 def without_version(gene: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.columns import Columns
 from data_pipelines.errors import InputError
-from data_pipelines.ingestion.engine import Engine
+from data_pipelines.ingestion.engine import Runner
 from data_pipelines.ingestion.genes import GeneRules
 from data_pipelines.ingestion.panel import build_panel
 from data_pipelines.ingestion.runs import RunFacts, runs_of
@@ -57,13 +57,13 @@ class Prepared:
     def n_cells(self) -> int:
         return len(self.obs)
 
-    def start(self, work: Work, memory: int, engine: Engine, progress: Progress) -> None:
+    def start(self, work: Work, memory: int, runner: Runner, progress: Progress) -> None:
         """Choose the cells and their order, and write the plan.
 
         Args:
             work: a locked folder.
             memory: bytes that the counts of one worker may take.
-            engine: measures knock-downs, where the screen asks for them.
+            runner: measures knock-downs, where the screen asks for them.
             progress: called as progress(stage, cells done, cells).
         """
         # A worker holds one chunk, or one group of shards, with its copies: those are counted per entry.
@@ -73,7 +73,7 @@ class Prepared:
             for number, (source, offset) in enumerate(zip(self.sources, self._offsets(), strict=True))
             for first, last in source.matrix.chunks(chunk_bytes)
         ]
-        kept, left_out = self._kept(chunks, chunk_bytes, engine, progress)
+        kept, left_out = self._kept(chunks, chunk_bytes, runner, progress)
         inputs = np.flatnonzero(kept)
         if not len(inputs):
             raise InputError("the filters leave no cell. Loosen --screen.* or the manifest's keep.")
@@ -95,6 +95,9 @@ class Prepared:
         lengths = np.zeros(int(destination.max()) + 1, np.int64)
         for run in runs_of(work):
             lengths[run.rows()] = np.diff(run.ends())
+        if not lengths.any():
+            names = ", ".join(source.where for source in self.sources)
+            raise InputError(f"every count is zero in {names}: there is nothing to learn from. Pass raw UMI counts.")
         np.save(work.path / "indptr.npy", np.concatenate([[0], np.cumsum(lengths)]))
         return {
             "cells": len(lengths),
@@ -135,7 +138,7 @@ class Prepared:
         return np.cumsum([0, *(source.n_cells for source in self.sources)])[:-1].tolist()
 
     def _kept(
-        self, chunks: Sequence[Chunk], budget: int, engine: Engine, progress: Progress
+        self, chunks: Sequence[Chunk], budget: int, runner: Runner, progress: Progress
     ) -> tuple[np.ndarray, dict[str, int]]:
         """bool (N,), the cells that stay, and how many each filter left out."""
         columns, labels = self.identity.columns, as_labels(self.obs, self.identity.columns)
@@ -162,7 +165,7 @@ class Prepared:
                     )
                 )
             measured = []
-            for part in engine.run(measure_targets, tasks):
+            for part in runner.run(measure_targets, tasks):
                 measured.append(part)
                 progress("measuring targets", sum(len(p.share) for p in measured), self.n_cells)
             found = knockdown(labels, columns, target, sorted(measured, key=lambda part: part.place))
@@ -180,7 +183,7 @@ def prepare(
     *,
     guides: Guides | None,
     seed: int,
-    engine: Engine,
+    runner: Runner,
 ) -> Prepared:
     """Panel, obs and identity of a store.
 
@@ -196,7 +199,7 @@ def prepare(
         alignments=tuple(alignments),
         screen={**screen.to_json(), "guides": None if guides is None else guides.to_json()},
         seed=seed,
-        checksums=tuple(_checksums([source.path for source in sources], engine)),
+        checksums=tuple(_checksums([source.path for source in sources], runner)),
     )
     return Prepared(sources, identity, obs, screen)
 
@@ -225,8 +228,8 @@ def _numbered_checksum(arguments: tuple[int, pathlib.Path]) -> tuple[int, str]:
     return number, checksum(path)
 
 
-def _checksums(paths: Sequence[pathlib.Path], engine: Engine) -> list[str]:
-    found = dict(engine.run(_numbered_checksum, list(enumerate(path.absolute() for path in paths))))
+def _checksums(paths: Sequence[pathlib.Path], runner: Runner) -> list[str]:
+    found = dict(runner.run(_numbered_checksum, list(enumerate(path.absolute() for path in paths))))
     return [found[number] for number in range(len(paths))]
 
 

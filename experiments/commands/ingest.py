@@ -91,12 +91,14 @@ def run(arguments: Sequence[str]) -> int:
 
     from data_pipelines import default_split_kind, ingest, load_statistics, make_split
     from data_pipelines.errors import InputError
+    from data_pipelines.location import Location
     from experiments.commands.split import describe
 
     if not options.inputs:
         raise InputError("no input given. Pass one or more files: lingshu ingest FILE.h5ad --out STORE")
     if options.seed < 0 or options.memory_mb < 1 or options.workers < 0:
         raise InputError("--seed and --workers must be >= 0 and --memory-mb >= 1.")
+    there = Location(options.out).exists("zarr.json")
     with StageProgress() as progress:
         store = ingest(
             options.inputs,
@@ -113,6 +115,8 @@ def run(arguments: Sequence[str]) -> int:
         )
         split = make_split(store, default_split_kind(store.columns, store.obs))
         load_statistics(store, split, progress=progress)
+    if there:
+        print(f"{store.path} holds exactly this store already; it is left as it is")
     print("\n".join(_report(store)))
     print(describe(split))
     print_next(["train", "perturb" if store.columns.perturbation else "cells", "--store", store.path])

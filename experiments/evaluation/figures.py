@@ -190,7 +190,11 @@ def training_picture(history: Sequence[dict[str, Any]], n_genes: int, evaluation
     low, high = min(shown + lines), max(np.quantile(shown, 0.98), *lines, min(shown) + 1e-6)
     canvas.axes.set_ylim(low - 0.06 * (high - low), high + 0.1 * (high - low))
     canvas.figure.legend(fontsize=9, ncols=2, frameon=False, loc="outside lower center")
-    return canvas.picture("Nats per cell by step", "Upper bounds on -log p; baselines are of the held-out test cells.")
+    return canvas.picture(
+        "Nats per cell by step",
+        "Training and validation: upper bounds on -log p. Baselines are of the test cells, which are other cells: "
+        "read differences in the paired table.",
+    )
 
 
 def effect_pictures(table_rows: Sequence[EffectRow], ceiling: float | None) -> list[Picture]:

@@ -167,10 +167,13 @@ class Evaluation:
     def headline(self) -> list[str]:
         """The main numbers as a few lines of text, the model beside what it has to beat."""
         lines = [
+            f"nats per cell, model: {_text(row.nats, 1)} (lower is better)" for row in self.bound if row.name == "model"
+        ]
+        lines += [
             f"nats per cell: model minus {row.name} {_text(row.difference, 1)}" for row in self.bound if row.difference
         ]
         for row in self.effects.rows if self.effects else ():
-            if row.name in ("model", "mean_effect", "perturbation_transfer", "real vs real"):
+            if row.name in ("model", "mean_effect", "perturbation_transfer", "additive", "real vs real"):
                 scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in ("pearson_delta", "pds", "mae"))
                 lines.append(f"effects, {row.name}: {scores}")
         lines += [

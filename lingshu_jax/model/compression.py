@@ -78,7 +78,7 @@ def densify(
     A gene that is not listed has count 0; a gene that the cell's source did not measure is ABSENT.
     """
     flat = jnp.zeros((expressed.shape[0], gene_at.size), jnp.int32)
-    tokens = encode_counts(counts).astype(jnp.int32)
+    tokens = encode_counts(counts.astype(jnp.int32)).astype(jnp.int32)
     # A place beyond the layout is dropped by the scatter: that is where padding pairs point.
     flat = flat.at[jnp.arange(expressed.shape[0])[:, None], expressed].set(tokens, mode="drop")
     is_measured = jnp.pad(measured, ((0, 0), (0, 1)))[:, gene_at][source]  # (B, P, S)

@@ -42,14 +42,14 @@ def test_batches_hold_the_cells_of_the_store(fed):
     (batch,), _ = _batches(fed, 1)
     assert batch["genes"].shape == batch["counts"].shape == (64, store.capacity)
     assert {name: batch[name].dtype for name in ("genes", "counts", "source", "position", "cell")} == {
-        "genes": np.int32,
-        "counts": np.int32,
+        "genes": np.uint16,
+        "counts": np.uint16,
         "source": np.int32,
         "position": np.int32,
         "cell": np.int64,
     }
     dense = np.zeros((64, store.n_genes + 1), np.int32)
-    np.put_along_axis(dense, batch["genes"], batch["counts"], 1)
+    np.put_along_axis(dense, batch["genes"].astype(int), batch["counts"], 1)
     np.testing.assert_array_equal(dense[:, :-1], store.counts(batch["cell"]).toarray())
     expected = condition_rows(store, batch["cell"], vocabulary)
     for name, values in expected.items():
@@ -79,7 +79,7 @@ def test_the_last_slab_wraps_around(fed):
         seen = np.concatenate([slabs[i]["cell"] for i in range(len(slabs))])
         np.testing.assert_array_equal(seen, np.resize(rows[:n], len(slabs) * SLAB))
         dense = np.zeros((SLAB, store.n_genes + 1), np.int32)
-        np.put_along_axis(dense, last["genes"], last["counts"], 1)
+        np.put_along_axis(dense, last["genes"].astype(int), last["counts"], 1)
         np.testing.assert_array_equal(dense[:, :-1], store.counts(last["cell"]).toarray())
 
 

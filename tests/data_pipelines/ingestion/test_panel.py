@@ -30,6 +30,12 @@ def test_versions_aliases_and_single_cases_find_their_gene():
     assert found == [[0, 1, 2, 3, -1]]
 
 
+def test_a_name_in_another_case_gives_way_to_the_name_itself():
+    panel = GenePanel(("C1orf220", "ACTB", "GAPDH"))
+    _, (found,) = _positions(panel, _table("C1ORF220", "C1orf220", "ACTB", "Gapdh", "gapdh"))
+    assert found == [-1, 0, 1, -1, -1]
+
+
 def test_union_adds_and_intersection_keeps_what_all_have():
     a, b = _table("x", "y", "z", name="a.h5ad"), _table("z", "w", "x")
     assert _positions(UNION, a, b) == (("x", "y", "z", "w"), [[0, 1, 2], [2, 3, 0]])

@@ -180,12 +180,8 @@ def make_loader(
     if not 0 <= evenness <= 1:
         raise InputError(f"evenness must lie in 0..1, got {evenness}.")
     groups = _groups(store, rows, balance)
-    streams = [
-        grain.MapDataset.source(Slabs(store, group, vocabulary)).seed(seed + number).shuffle().repeat()
-        for number, group in enumerate(groups)
-    ]
     share = np.array([len(group) / len(rows) for group in groups]) ** (1 - evenness)
-    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, (share / share.sum()).tolist())
+    stream = _mixed([Slabs(store, group, vocabulary) for group in groups], share / share.sum(), seed)
     elastic = grain.experimental.ElasticIterator(
         stream.map_with_index(_Place(slabs_per_batch)),
         slabs_per_batch,
@@ -195,6 +191,16 @@ def make_loader(
         multiprocessing_options=_workers(workers),
     )
     return Loader(iter(elastic))
+
+
+def _mixed(groups: Sequence[Slabs], weights: np.ndarray, seed: int) -> "grain.MapDataset":
+    """Slabs without end, of every group by its weight, each group in a new order each epoch."""
+    import grain
+
+    streams = [
+        grain.MapDataset.source(slabs).seed(seed + number).shuffle().repeat() for number, slabs in enumerate(groups)
+    ]
+    return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights.tolist())
 
 
 def _groups(store: "CellStore", rows: np.ndarray, balance: Sequence[str]) -> list[np.ndarray]:

@@ -177,11 +177,8 @@ def make_loader(
             f"Pass {fit}."
         )
     slabs_per_batch = batch_size // SLAB
-    if not 0 <= evenness <= 1:
-        raise InputError(f"evenness must lie in 0..1, got {evenness}.")
-    groups = _groups(store, rows, balance)
-    share = np.array([len(group) / len(rows) for group in groups]) ** (1 - evenness)
-    stream = _mixed([Slabs(store, group, vocabulary) for group in groups], share / share.sum(), seed)
+    groups = [Slabs(store, group, vocabulary) for group in _groups(store, rows, balance)]
+    stream = _mixed(groups, evenness, seed)
     elastic = grain.experimental.ElasticIterator(
         stream.map_with_index(_Place(slabs_per_batch)),
         slabs_per_batch,
@@ -193,14 +190,17 @@ def make_loader(
     return Loader(iter(elastic))
 
 
-def _mixed(groups: Sequence[Slabs], weights: np.ndarray, seed: int) -> "grain.MapDataset":
+def _mixed(groups: Sequence[Slabs], evenness: float, seed: int) -> "grain.MapDataset":
     """Slabs without end, of every group by its weight, each group in a new order each epoch."""
     import grain
 
+    if not 0 <= evenness <= 1:
+        raise InputError(f"evenness must lie in 0..1, got {evenness}.")
+    weights = np.array([len(slabs.rows) for slabs in groups]) ** (1 - evenness)
     streams = [
         grain.MapDataset.source(slabs).seed(seed + number).shuffle().repeat() for number, slabs in enumerate(groups)
     ]
-    return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights.tolist())
+    return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, (weights / weights.sum()).tolist())
 
 
 def _groups(store: "CellStore", rows: np.ndarray, balance: Sequence[str]) -> list[np.ndarray]:

@@ -113,7 +113,9 @@ class Location:
             "recheck_cached_data": False,
             "recheck_cached_metadata": False,
         }
-        return tensorstore.open(spec, open=True, read=True, write=write, context=_context()).result()
+        # What is written is not read again: kept, it would only fill memory.
+        context = tensorstore.Context({"cache_pool": {}}, _context()) if write else _context()
+        return tensorstore.open(spec, open=True, read=True, write=write, context=context).result()
 
     def zarr(self, *, read_only: bool = True) -> "Store":
         """The folder as zarr's own kind of store."""

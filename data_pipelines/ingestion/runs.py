@@ -42,7 +42,8 @@ class Run:
         first, last = (int(place) for place in np.searchsorted(rows, (low, high)))
         start, stop = int(ends[first]), int(ends[last])
         genes, counts = (np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ("genes", "counts"))
-        indptr = np.asarray(ends[first : last + 1]) - start
+        # 32 bits, or scipy would make the columns 64 bits wide.
+        indptr = (np.asarray(ends[first : last + 1]) - start).astype(np.int32)
         arrays = (np.array(counts[start:stop]), np.array(genes[start:stop]), indptr)
         return np.array(rows[first:last]), scipy.sparse.csr_matrix(arrays, shape=(last - first, n_genes))
 

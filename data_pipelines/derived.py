@@ -98,7 +98,7 @@ def coexpression_features(
         width = min(components + _OVERSAMPLING, store.n_genes, len(rows))
         basis = np.random.default_rng(0).normal(size=(store.n_genes, width))
         mean = np.zeros(store.n_genes)
-        for _, block in _log_blocks(store, rows, "co-expression: means", progress):
+        for block in _log_blocks(store, rows, "co-expression: means", progress):
             mean += np.asarray(block.sum(0)).ravel() / len(rows)
         for number in range(_PASSES):
             basis = np.linalg.qr(_times_covariance(store, rows, mean, basis, number, progress))[0]
@@ -145,8 +145,11 @@ def down_regulated(
             if key[-1] not in columns.control and key[:-1] in controls and len(cells) >= FEWEST_CELLS
         ]
         found = []
+        context, untreated = None, None
         for done, key in enumerate(tested, 1):
-            found.append(_turned_down(_logged(store, rows[key]), _logged(store, controls[key[:-1]]), level))
+            if untreated is None or key[:-1] != context:  # sorted: a context's controls are read once
+                context, untreated = key[:-1], _logged(store, controls[key[:-1]]).tocsc()
+            found.append(_turned_down(_logged(store, rows[key]).tocsc(), untreated, level))
             progress("down-regulated genes", done, len(tested))
         ends = np.cumsum([0, *map(len, found)])
         return {
@@ -162,7 +165,7 @@ def down_regulated(
     }
 
 
-def _turned_down(cells: scipy.sparse.csc_matrix, controls: scipy.sparse.csc_matrix, level: float) -> np.ndarray:
+def _turned_down(cells: Any, controls: Any, level: float) -> np.ndarray:
     from scipy.stats import false_discovery_control, mannwhitneyu
 
     expressed = np.flatnonzero(np.diff(cells.indptr) + np.diff(controls.indptr))
@@ -182,25 +185,22 @@ def _times_covariance(
 ) -> np.ndarray:
     """(G, K): covariance of the logged counts times the basis, streamed."""
     product = np.zeros_like(basis)
-    for _, block in _log_blocks(store, rows, f"co-expression: pass {number + 1}/{_PASSES + 1}", progress):
+    for block in _log_blocks(store, rows, f"co-expression: pass {number + 1}/{_PASSES + 1}", progress):
         product += block.T @ (block @ basis)
     return product / len(rows) - np.outer(mean, mean @ basis)
 
 
-def _log_blocks(
-    store: "CellStore", rows: np.ndarray, stage: str, progress: Progress
-) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-    for first, some in _with_places(store, rows, stage, progress):
-        block: Any = _logged(store, some).tocsr()
-        yield first, block
+def _log_blocks(store: "CellStore", rows: np.ndarray, stage: str, progress: Progress) -> Iterator[Any]:
+    for _, some in _with_places(store, rows, stage, progress):
+        yield _logged(store, some)
 
 
-def _logged(store: "CellStore", rows: np.ndarray) -> scipy.sparse.csc_matrix:
-    """float64 (n, G): log1p of counts scaled to equal libraries."""
+def _logged(store: "CellStore", rows: np.ndarray) -> Any:
+    """float64 CSR (n, G): log1p of counts scaled to equal libraries."""
     counts: Any = store.counts(rows).astype(np.float64)
     library = np.maximum(np.asarray(counts.sum(1)).ravel(), 1.0)
     counts.data = np.log1p(counts.data * np.repeat(CELLS_SCALE / library, np.diff(counts.indptr)))
-    return counts.tocsc()
+    return counts
 
 
 def _with_places(

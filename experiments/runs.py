@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.locks import held
 from experiments.config_json import from_json, to_json
 from experiments.experiment import Experiment
 from lingshu_jax.vocabulary import content_hash, nearest
@@ -98,21 +98,12 @@ def check_name(name: str) -> str:
     return name
 
 
-@contextlib.contextmanager
-def locked(run: RunFolder) -> Iterator[None]:
-    """Hold a run for this process alone while it is trained; a killed process lets go by itself.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    with (run.path / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"run {run.path} is being trained by another process. Wait for it, or start another with --new."
-            ) from None
-        yield
+def locked(run: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Hold a run for this process alone while it is trained."""
+    return held(
+        run.path / "lock",
+        f"run {run.path} is being trained by another process. Wait for it, or start another with --new.",
+    )
 
 
 def create(path: pathlib.Path, config: dict[str, Any], environment: dict[str, Any]) -> RunFolder:

@@ -87,7 +87,7 @@ def ingest(
         existing = _existing(target, prepared.identity.hash)
         if existing is not None:
             return existing
-        with work.locked(), _removed_when_refused(work):
+        with _removed_when_refused(work), work.locked():
             if (work.plan() or {}).get("identity") != prepared.identity.hash:
                 prepared.start(work, memory_mb * 2**20 // workers, runner, progress)
             _build(work, target, prepared, notes, runner, progress)
@@ -132,11 +132,14 @@ def _build(
 @contextlib.contextmanager
 def _removed_when_refused(work: "Work") -> Iterator[None]:
     """Input that cannot be used leaves nothing behind; anything else (no space, a kill) leaves what is done."""
+    made = [folder for folder in work.path.parents if not folder.exists()]
     try:
         yield
     except InputError as error:
         if not isinstance(error, Interrupted):
             work.remove()
+            for folder in made:
+                folder.rmdir()
         raise
 
 

@@ -60,33 +60,36 @@ class CsrMatrix(Matrix):
     def entries(self) -> int:
         return int(self.data.shape[0])
 
-    def indptr(self) -> np.ndarray:
-        """int64 (n + 1,), checked.
+    def indptr(self, first: int, last: int) -> np.ndarray:
+        """int64 (last - first + 1,): where rows first..last begin and end, checked.
 
         Raises:
             InputError: it does not fit the data.
         """
-        indptr = np.asarray(self.stored_indptr[:]).astype(np.int64)
-        fits = len(indptr) == self.shape[0] + 1 and indptr[0] == 0 and indptr[-1] == self.entries
-        if not fits or (np.diff(indptr) < 0).any() or self.indices.shape[0] != self.entries:
+        indptr = np.asarray(self.stored_indptr[first : last + 1]).astype(np.int64)
+        fits = self.stored_indptr.shape[0] == self.shape[0] + 1 and self.indices.shape[0] == self.entries
+        fits = fits and indptr[0] >= 0 and indptr[-1] <= self.entries and not (np.diff(indptr) < 0).any()
+        # The first row begins at the first entry, the last one ends at the last.
+        fits = fits and (first > 0 or indptr[0] == 0) and (last < self.shape[0] or indptr[-1] == self.entries)
+        if not fits:
             raise InputError(f"{self.where}: row pointers do not fit the data; the file is damaged. Write it again.")
         return indptr
 
     def chunks(self, budget: int) -> list[tuple[int, int]]:
-        return list(_cuts(self.indptr(), budget, 0, self.shape[0]))
+        return list(_cuts(self.indptr(0, self.shape[0]), budget))
 
     def blocks(
         self, budget: int, first: int = 0, last: int | None = None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        indptr = self.indptr()
-        for start, stop in _cuts(indptr, budget, first, self.shape[0] if last is None else last):
+        indptr = self.indptr(first, self.shape[0] if last is None else last)
+        for start, stop in _cuts(indptr, budget):
             low, high = indptr[start], indptr[stop]
             data, indices = np.asarray(self.data[low:high]), np.asarray(self.indices[low:high])
             require_inside(indices, self.shape[1], self.where)
             rows = (data, indices.astype(np.int32, copy=False), (indptr[start : stop + 1] - low).astype(np.int32))
             block = scipy.sparse.csr_matrix(rows, shape=(stop - start, self.shape[1]))
             block.sum_duplicates()
-            yield start, block
+            yield first + start, block
 
 
 class DenseMatrix(Matrix):
@@ -168,9 +171,10 @@ def require_inside(indices: np.ndarray, size: int, where: str) -> None:
         raise InputError(f"{where}: an index lies outside the matrix; the file is damaged. Write it again.")
 
 
-def _cuts(indptr: np.ndarray, budget: int, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Cut rows first..last into ranges of about `budget` bytes, at least one row each."""
+def _cuts(indptr: np.ndarray, budget: int) -> Iterator[tuple[int, int]]:
+    """Cut rows into ranges of about `budget` bytes, at least one row each."""
     per_block = max(1, budget // BYTES_PER_ENTRY)
+    first, last = 0, len(indptr) - 1
     while first < last:
         stop = int(np.searchsorted(indptr, indptr[first] + per_block, side="right")) - 1
         stop = min(max(stop, first + 1), last, first + MOST_ROWS)

@@ -128,23 +128,6 @@ def read_panel(path: str | pathlib.Path) -> GenePanel:
     return GenePanel(tuple(genes))
 
 
-def read_aliases(path: str | pathlib.Path) -> dict[str, str]:
-    """Other names of genes, from a csv of two columns: alias, gene.
-
-    Raises:
-        InputError: there is no such file, or a line has not two fields.
-    """
-    path = pathlib.Path(path)
-    try:
-        rows = [line.replace("\t", ",").split(",") for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Pass a csv with the columns alias, gene.") from error
-    for number, row in enumerate(rows, 1):
-        if len(row) < 2 or not row[0].strip() or not row[1].strip():
-            raise InputError(f"{path}, line {number}: expected 'alias,gene', got {','.join(row)!r}.")
-    return {row[0].strip(): row[1].strip() for row in rows}
-
-
 def _aligned(table: GeneTable, names: Names, rules: GeneRules) -> Alignment:
     column = id_column(table, rules, names)
     matched = names.match(table.ids[column], table.used)

@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipelines.columns import Columns
+from data_pipelines.columns import Columns, label_text
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.engine import Runner
 from data_pipelines.ingestion.genes import GeneRules
@@ -18,8 +18,11 @@ from data_pipelines.ingestion.panel import build_panel
 from data_pipelines.ingestion.runs import RunFacts, runs_of
 from data_pipelines.ingestion.screen import (
     Guides,
+    Knockdown,
     Screen,
+    Targets,
     TargetTask,
+    add_up,
     choose_cells,
     knockdown,
     measure_targets,
@@ -143,35 +146,44 @@ class Prepared:
         """bool (N,), the cells that stay, and how many each filter left out."""
         columns, labels = self.identity.columns, as_labels(self.obs, self.identity.columns)
         kept = np.concatenate([_kept_of(source) for source in self.sources])
-        found = None
-        if self.screen.needs_expression:
-            if columns.perturbation is None:
-                raise InputError("--screen.max-residual needs --columns.perturbation.")
-            target, control, contexts = plan_targets(labels, columns, self.identity.panel)
-            tasks = []
-            for chunk in chunks:
-                rows = slice(chunk.offset + chunk.first, chunk.offset + chunk.last)
-                tasks.append(
-                    TargetTask(
-                        self.identity.inputs[chunk.source],
-                        self.identity.alignments[chunk.source],
-                        chunk.first,
-                        chunk.last,
-                        budget,
-                        target[rows],
-                        control[rows],
-                        len(contexts),
-                        chunk.offset + chunk.first,
-                    )
-                )
-            measured = []
-            for part in runner.run(measure_targets, tasks):
-                measured.append(part)
-                progress("measuring targets", sum(len(p.share) for p in measured), self.n_cells)
-            found = knockdown(labels, columns, target, sorted(measured, key=lambda part: part.place))
+        found = self._knockdown(labels, chunks, budget, runner, progress) if self.screen.needs_expression else None
         rng = np.random.default_rng([self.identity.seed, _SUBSAMPLE])
         chosen, left_out = choose_cells(self.screen, labels, columns, kept, found, rng)
         return chosen, {"manifest's keep": int((~kept).sum()), **left_out}
+
+    def _knockdown(
+        self, labels: "pandas.DataFrame", chunks: Sequence[Chunk], budget: int, runner: Runner, progress: Progress
+    ) -> Knockdown:
+        """How far down every perturbation's target is: one more pass over the counts."""
+        columns = self.identity.columns
+        if columns.perturbation is None:
+            raise InputError("--screen.max-residual needs --columns.perturbation.")
+        target, control, contexts = plan_targets(labels, columns, self.identity.panel)
+        tasks = []
+        for chunk in chunks:
+            rows = slice(chunk.offset + chunk.first, chunk.offset + chunk.last)
+            tasks.append(
+                TargetTask(
+                    input=self.identity.inputs[chunk.source],
+                    alignment=self.identity.alignments[chunk.source],
+                    first=chunk.first,
+                    last=chunk.last,
+                    budget=budget,
+                    target=target[rows],
+                    control=control[rows],
+                    contexts=len(contexts),
+                    place=chunk.offset + chunk.first,
+                )
+            )
+
+        def parts() -> Iterator[Targets]:
+            done = 0
+            for part in runner.run(measure_targets, tasks):
+                done += len(part.share)
+                progress("measuring targets", done, self.n_cells)
+                yield part
+
+        return knockdown(labels, columns, target, add_up(parts()))
 
 
 def prepare(
@@ -240,11 +252,5 @@ def _kept_of(source: Source) -> np.ndarray:
         if column not in source.obs.columns:
             present = ", ".join(map(str, source.obs.columns)) or "none"
             raise InputError(f"{source.name} has no obs column {column!r} to keep cells by (present: {present}).")
-        kept &= np.isin(_text(source.obs[column]), labels)
+        kept &= np.isin(label_text(source.obs[column]).astype(str), labels)
     return kept
-
-
-def _text(values: Any) -> np.ndarray:
-    from data_pipelines.columns import label_text
-
-    return label_text(values).astype(str)

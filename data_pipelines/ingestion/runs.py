@@ -74,7 +74,8 @@ def write_runs(arguments: tuple[Work, int]) -> RunFacts:
         return facts_of(done)
     plan = work.plan()
     assert plan is not None
-    chunk, source = Chunk(*plan["chunks"][number]), plan["sources"][Chunk(*plan["chunks"][number]).source]
+    chunk = Chunk(*plan["chunks"][number])
+    source = plan["sources"][chunk.source]
     alignment = work.alignment(chunk.source, plan["genes"])
     partial = work.runs / f".{number}.{uuid.uuid4().hex[:8]}"
     partial.mkdir()

@@ -1,8 +1,7 @@
 """Hygiene of perturbation screens, off by default: knock-downs that did not work, conditions too small or too large."""
 
 import dataclasses
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,6 +133,27 @@ def measure_targets(task: TargetTask) -> Targets:
     return Targets(task.place, share, sums, detected)
 
 
+def add_up(parts: Iterable[Targets]) -> Targets:
+    """All ranges of rows as one, from parts in any order.
+
+    Parts are added in input order, so that the last bits do not depend on who was faster; only those that wait for an
+    earlier one are held.
+    """
+    waiting: dict[int, Targets] = {}
+    shares: list[np.ndarray] = []
+    sums: Any = 0.0
+    detected: Any = 0
+    place = 0
+    for part in parts:
+        waiting[part.place] = part
+        while place in waiting:
+            following = waiting.pop(place)
+            shares.append(following.share)
+            sums, detected = sums + following.control_share, detected + following.control_detected
+            place += len(following.share)
+    return Targets(0, np.concatenate(shares), sums, detected)
+
+
 def plan_targets(
     labels: "pandas.DataFrame", columns: "Columns", panel: GenePanel
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -151,23 +171,19 @@ def plan_targets(
     )
 
 
-def knockdown(
-    labels: "pandas.DataFrame", columns: "Columns", targets: np.ndarray, measured: Sequence[Targets]
-) -> Knockdown:
+def knockdown(labels: "pandas.DataFrame", columns: "Columns", targets: np.ndarray, measured: Targets) -> Knockdown:
     """Relate targets to controls of the same context.
 
     Args:
         labels: obs with labels as text, N rows.
         columns: their roles.
         targets: int32 (N,) of `plan_targets`.
-        measured: of consecutive ranges of rows.
+        measured: of all rows.
     """
     context, names = _contexts(labels, columns)
     control = columns.is_control(labels[columns.perturbation])
     cells = np.maximum(np.bincount(context[control], minlength=len(names)), 1)[:, None]
-    mean = sum(part.control_share for part in measured) / cells
-    detected = sum(part.control_detected for part in measured) / cells
-    share = np.concatenate([part.share for part in measured])
+    mean, detected, share = measured.control_share / cells, measured.control_detected / cells, measured.share
     baseline = np.where(targets >= 0, mean[context, targets], 0.0)
     judged = (targets >= 0) & (np.where(targets >= 0, detected[context, targets], 0.0) >= _DETECTED_FROM)
     of_cell = np.full(len(share), np.nan)
@@ -230,26 +246,6 @@ def choose_cells(
         surplus[order[rank >= screen.most_cells]] = True
         leave_out("beyond the most per condition", surplus)
     return kept, left_out
-
-
-def read_guides(path: str | pathlib.Path, column: str) -> Guides:
-    """A guide-to-target map for an obs column of guides, from a csv of two columns: guide, target.
-
-    Raises:
-        InputError: the file cannot be read, or a guide has two targets.
-    """
-    path = pathlib.Path(path)
-    try:
-        rows = [line.replace("\t", ",").split(",") for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}). Pass a csv with the columns guide, target.") from error
-    targets: dict[str, str] = {}
-    for number, row in enumerate(rows, 1):
-        guide, target = (row[0].strip(), row[1].strip()) if len(row) > 1 else ("", "")
-        if not guide or not target or targets.get(guide, target) != target:
-            raise InputError(f"{path}, line {number}: expected one 'guide,target' per guide, got {','.join(row)!r}.")
-        targets[guide] = target
-    return Guides(column=column, targets=targets)
 
 
 def _contexts(labels: "pandas.DataFrame", columns: "Columns") -> tuple[np.ndarray, list[str]]:

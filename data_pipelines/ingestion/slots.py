@@ -25,7 +25,8 @@ def with_slots(inputs: Sequence[Input]) -> tuple[list[Input], list[str]]:
     notes, chosen = [], []
     for given in inputs:
         with open_source(given) as source:
-            fault = first_fault(source) if given.layer is None else None
+            # Without another slot there is nothing to choose; a matrix by columns would be read whole to look at it.
+            fault = first_fault(source) if given.layer is None and source.other_slots else None
             slot = _slot(given, source) if fault else None
         if slot is not None:
             notes.append(

@@ -3,7 +3,6 @@
 import abc
 import contextlib
 import functools
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -166,12 +165,3 @@ def open_sources(inputs: Sequence[Input]) -> Iterator[list[Source]]:
     """Open all inputs, and close them all at the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(open_source(given)) for given in inputs]
-
-
-def with_suffix(path: pathlib.Path, *names: str) -> pathlib.Path | None:
-    """The first of these files of a folder, gzipped or not."""
-    for name in names:
-        for candidate in (path / f"{name}.gz", path / name):
-            if candidate.is_file():
-                return candidate
-    return None

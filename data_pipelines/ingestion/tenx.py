@@ -9,7 +9,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.matrix import CsrMatrix, Matrix, require_numbers
-from data_pipelines.ingestion.source import Source, with_suffix
+from data_pipelines.ingestion.source import Source
 from data_pipelines.ingestion.unordered import MatrixMarket
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class TenxFolder(TenxSource):
         return pandas.DataFrame(columns, index=pandas.Index(table.iloc[:, 1].to_numpy()))
 
     def _file(self, *names: str) -> pathlib.Path:
-        found = with_suffix(self.path, *names)
+        found = _first_of(self.path, *names)
         if found is None:
             raise InputError(f"{self.path} has no {names[0]}: the 10x folder is not complete. Copy it again.")
         return found
@@ -128,7 +128,7 @@ class TenxFolder(TenxSource):
 
 def is_tenx_folder(path: pathlib.Path) -> bool:
     """Whether a folder holds a 10x matrix."""
-    return with_suffix(path, "matrix.mtx") is not None
+    return _first_of(path, "matrix.mtx") is not None
 
 
 def is_tenx_h5(path: pathlib.Path) -> bool:
@@ -142,6 +142,15 @@ def is_tenx_h5(path: pathlib.Path) -> bool:
             return "obs" not in file and _tenx_group(file) is not None
     except OSError:
         return False  # cut short: the h5ad source says so
+
+
+def _first_of(path: pathlib.Path, *names: str) -> pathlib.Path | None:
+    """The first of these files of a folder, gzipped or not."""
+    for name in names:
+        for candidate in (path / f"{name}.gz", path / name):
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def _tenx_group(file: Any) -> str | None:

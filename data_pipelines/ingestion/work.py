@@ -2,20 +2,19 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.errors import InputError
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.panel import Alignment
+from data_pipelines.location import Location
+from data_pipelines.locks import held
 
 # N cells of all sources in input order, g genes of one source
 
@@ -71,7 +70,8 @@ class Work:
             "sources": [{"path": os.path.abspath(one.path), "layer": one.layer} for one in inputs],
             "chunks": [dataclasses.astuple(chunk) for chunk in chunks],
         }
-        write_whole(self.path / "plan.json", json.dumps(plan).encode())
+        # Written last, and whole: with it the folder can be gone on with.
+        Location(self.path).write("plan.json", json.dumps(plan).encode())
 
     def plan(self) -> dict[str, Any] | None:
         """The plan, or None where there is none yet."""
@@ -106,16 +106,13 @@ class Work:
         """Hold the folder for this process alone.
 
         Raises:
-            InputError: another process holds it.
+            Interrupted: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"another ingest is at work in {self.path}. Wait for it, or stop it and start again."
-                ) from None
+        with held(
+            self.path / "lock",
+            f"another ingest is at work in {self.path}. Wait for it, or stop it and start again.",
+        ):
             yield
 
 
@@ -126,10 +123,3 @@ def clear(folder: pathlib.Path) -> None:
             shutil.rmtree(entry)
         elif entry.name != "lock":
             entry.unlink()
-
-
-def write_whole(path: pathlib.Path, value: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    partial.write_bytes(value)
-    partial.replace(path)

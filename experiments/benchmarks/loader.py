@@ -59,7 +59,7 @@ def backed(path: pathlib.Path) -> Iterator[Dense]:
 
 def annbatch_batches(path: pathlib.Path, folder: pathlib.Path) -> Iterator[Dense]:
     """annbatch's loader on a collection that annbatch wrote."""
-    import annbatch
+    import annbatch  # pyright: ignore[reportMissingImports]  # of the extra `bench`
     import zarr
 
     collection = annbatch.DatasetCollection(zarr.open_group(folder / "annbatch.zarr", mode="w"))

@@ -131,12 +131,12 @@ def _engine(options: Ingest) -> "Engine":
 
 def _genes(options: Ingest) -> dict[str, Any]:
     from data_pipelines.ingestion.genes import GeneRules
-    from data_pipelines.ingestion.panel import read_aliases
+    from data_pipelines.ingestion.pairs import read_pairs
 
     given = options.genes
     rules = GeneRules(
         column=given.column,
-        aliases={} if given.aliases is None else read_aliases(given.aliases),
+        aliases={} if given.aliases is None else read_pairs(given.aliases, "alias", "gene"),
         duplicates=given.duplicates,
         ignore_case=given.ignore_case,
         min_mapped=given.min_mapped,
@@ -162,13 +162,14 @@ def _panel(panel: str, runs: pathlib.Path) -> "str | GenePanel":
 
 def _screen(options: ScreenOptions) -> dict[str, Any]:
     from data_pipelines.errors import InputError
-    from data_pipelines.ingestion.screen import Screen, read_guides
+    from data_pipelines.ingestion.pairs import read_pairs
+    from data_pipelines.ingestion.screen import Guides, Screen
 
     if (options.guides is None) != (options.guide_column is None):
         raise InputError("--screen.guides FILE and --screen.guide-column COLUMN belong together. Pass both.")
     guides = None
     if options.guides is not None and options.guide_column is not None:
-        guides = read_guides(options.guides, options.guide_column)
+        guides = Guides(column=options.guide_column, targets=read_pairs(options.guides, "guide", "target"))
     return {
         "screen": Screen(
             max_residual=options.max_residual,

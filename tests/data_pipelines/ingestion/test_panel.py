@@ -4,7 +4,8 @@ import scipy.sparse
 
 from data_pipelines import InputError
 from data_pipelines.ingestion.genes import GeneRules, GeneTable, without_version
-from data_pipelines.ingestion.panel import INTERSECTION, UNION, Alignment, build_panel, read_aliases, read_panel
+from data_pipelines.ingestion.pairs import read_pairs
+from data_pipelines.ingestion.panel import INTERSECTION, UNION, Alignment, build_panel, read_panel
 from lingshu_jax.vocabulary import GenePanel
 
 
@@ -96,7 +97,7 @@ def test_panels_and_aliases_from_files(tmp_path):
         (lambda: read_panel(tmp_path / "none.csv"), "cannot be read"),
         (lambda: read_panel(tmp_path / "twice.txt"), "lists 'A' twice"),
         (lambda: read_panel(tmp_path / "empty.txt"), "has no genes"),
-        (lambda: read_aliases(tmp_path / "alias.csv"), "line 2: expected 'alias,gene'"),
+        (lambda: read_pairs(tmp_path / "alias.csv", "alias", "gene"), "line 2: expected one 'alias,gene'"),
     ):
         with pytest.raises(InputError, match=match):
             call()

@@ -6,7 +6,8 @@ import scipy.sparse
 
 from data_pipelines import Columns, InputError, ingest
 from data_pipelines.ingestion.engine import Local
-from data_pipelines.ingestion.screen import Screen, read_guides
+from data_pipelines.ingestion.pairs import read_pairs
+from data_pipelines.ingestion.screen import Guides, Screen
 
 COLUMNS = Columns(context=("line",), perturbation="target", control=("ctrl",))
 GENES = ("A", "B", "C", "D")
@@ -62,24 +63,28 @@ def test_large_conditions_are_sampled_down_the_same_way_each_time(file, tmp_path
     np.testing.assert_array_equal(first.obs["_input_index"], again.obs["_input_index"])
 
 
+def _guides(path):
+    return Guides(column="guide", targets=read_pairs(path, "guide", "target"))
+
+
 def test_guides_make_the_perturbation_column(file, tmp_path):
     adata = anndata.read_h5ad(file)
     adata.obs["guide"] = adata.obs.pop("target").astype(str) + "_g" + (np.arange(1000) % 2).astype(str)
     adata.write_h5ad(tmp_path / "g.h5ad")
     guides = [f"{target}_g{number},{target}" for target in ("ctrl", *GENES, "E") for number in (0, 1)]
     (tmp_path / "map.csv").write_text("guide,target\n" + "\n".join(guides))
-    mapped = read_guides(tmp_path / "map.csv", "guide")
+    mapped = _guides(tmp_path / "map.csv")
     store = ingest(tmp_path / "g.h5ad", tmp_path / "s", columns=COLUMNS, guides=mapped)
     assert store.obs["target"].value_counts().to_dict() == dict.fromkeys(("ctrl", "A", "B", "D", "E"), 200)
     assert set(store.obs["guide"].astype(str)) == {line.split(",")[0] for line in guides if line[0] != "C"}
     (tmp_path / "few.csv").write_text("\n".join(guides[:-1]))
     with pytest.raises(InputError, match=r"1 of 10 guides have no target \(E_g1\)"):
-        ingest(tmp_path / "g.h5ad", tmp_path / "t", columns=COLUMNS, guides=read_guides(tmp_path / "few.csv", "guide"))
+        ingest(tmp_path / "g.h5ad", tmp_path / "t", columns=COLUMNS, guides=_guides(tmp_path / "few.csv"))
     with pytest.raises(InputError, match="has a column 'target' already"):
         ingest(file, tmp_path / "t", columns=COLUMNS, guides=mapped)
     (tmp_path / "two.csv").write_text("g1,A\ng1,B\n")
     with pytest.raises(InputError, match="line 2: expected one 'guide,target' per guide"):
-        read_guides(tmp_path / "two.csv", "guide")
+        _guides(tmp_path / "two.csv")
 
 
 def test_filters_that_cannot_be(file, tmp_path):

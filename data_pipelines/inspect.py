@@ -12,16 +12,19 @@ from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_contro
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.genes import GeneRules, duplicates
 from data_pipelines.ingestion.inputs import find_inputs
-from data_pipelines.ingestion.panel import UNION, build_panel
+from data_pipelines.ingestion.panel import UNION, Alignment, build_panel
 from data_pipelines.ingestion.slots import with_slots
 from data_pipelines.ingestion.source import Source, open_sources
 from data_pipelines.inspection_text import inspection_lines
+from data_pipelines.knockdown_report import KnockdownReport, report_knockdown
 from data_pipelines.progress import Progress, silent
 from data_pipelines.proposal import propose_columns
 from data_pipelines.scan import CountScan, scan_counts
 
 if TYPE_CHECKING:
     import pandas
+
+    from lingshu_jax.vocabulary import GenePanel
 
 SCORED_FROM = 30
 """Conditions with fewer cells can be trained on, but not be scored."""
@@ -66,6 +69,8 @@ class Inspection:
     """Genes of the panel: the union over the files."""
     conditions: tuple[tuple[tuple[str, ...], int], ...]
     """(labels in the order of the condition fields, cells), most cells first."""
+    knockdown: KnockdownReport | None
+    """Of a screen whose perturbations are genes of the panel."""
 
     @property
     def ready(self) -> bool:
@@ -125,7 +130,7 @@ def inspect_files(
         if columns.perturbation is not None:
             control = columns.is_control(labels[columns.perturbation])
         scans = _scan(sources, control, progress)
-        n_genes, problems = _panel_size(sources)
+        panel, alignments, problems = _panel(sources)
         problems += [
             f"{source.where} holds no raw counts: {scan.fault}."
             for source, scan in zip(sources, scans, strict=True)
@@ -133,6 +138,10 @@ def inspect_files(
         ]
         if not problems and not max(scan.largest for scan in scans):
             problems.append("every count is zero: there is nothing to learn from.")
+        knockdown = None
+        if panel is not None and not problems and columns.perturbation is not None:
+            shown = pandas.DataFrame(labels)
+            knockdown = report_knockdown(shown, columns, panel, inputs, sources, alignments, progress)
         conditions = _conditions(labels, len(obs))
         notes += _notes(columns, labels, conditions, sources, scans, control)
         return Inspection(
@@ -144,8 +153,9 @@ def inspect_files(
             library=np.concatenate([scan.library for scan in scans]),
             expressed=np.concatenate([scan.expressed for scan in scans]),
             largest=max(scan.largest for scan in scans),
-            n_genes=n_genes,
+            n_genes=len({gene for source in sources for gene in source.genes.index} if panel is None else panel),
             conditions=conditions,
+            knockdown=knockdown,
         )
 
 
@@ -162,13 +172,12 @@ def _scan(sources: Sequence[Source], control: np.ndarray, progress: Progress) ->
     return [scan_counts(source, part, progress=progress) for source, part in zip(sources, parts, strict=True)]
 
 
-def _panel_size(sources: Sequence[Source]) -> tuple[int, list[str]]:
-    """Genes of the union, and what stands in its way."""
+def _panel(sources: Sequence[Source]) -> "tuple[GenePanel | None, list[Alignment], list[str]]":
+    """The union, where the sources' genes lie in it, and what stands in its way."""
     try:
-        panel, _ = build_panel([source.genes for source in sources], UNION, GeneRules())
+        return *build_panel([source.genes for source in sources], UNION, GeneRules()), []
     except InputError as error:
-        return len({gene for source in sources for gene in source.genes.index}), [str(error)]
-    return len(panel), []
+        return None, [], [str(error)]
 
 
 def _facts(source: Source, scan: CountScan) -> FileFacts:

@@ -3,7 +3,7 @@
 import functools
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
@@ -139,14 +139,26 @@ class CellStore:
             (n, capacity) panel positions, padded with G, and (n, capacity) counts, padded with 0; uint16 where the
             store's genes and counts allow it, else int32.
         """
-        counts, genes, indptr = self._rows.read(rows)
         padded_genes = np.full((len(rows), self.capacity), self.n_genes, self.gene_dtype)
         padded_counts = np.zeros(padded_genes.shape, self.count_dtype)
-        place = np.arange(indptr[-1])
-        place += np.repeat(np.arange(len(rows)) * self.capacity - indptr[:-1], np.diff(indptr))
-        padded_genes.reshape(-1)[place] = genes
-        padded_counts.reshape(-1)[place] = counts
+        # Row by row: plain copies are several times faster than one scatter, and other threads wait less.
+        for piece in self._rows.pieces(rows):
+            for row, (start, end) in enumerate(zip(piece.starts, piece.ends, strict=True), piece.first):
+                padded_genes[row, : end - start] = piece.genes[start:end]
+                padded_counts[row, : end - start] = piece.counts[start:end]
         return padded_genes, padded_counts
+
+
+class _Piece(NamedTuple):
+    """Some of the asked rows, out of one contiguous read; rows in between may be in it too."""
+
+    first: int
+    """Place of its first row among the asked ones."""
+    counts: np.ndarray
+    genes: np.ndarray
+    starts: list[int]
+    """Of every row in the piece."""
+    ends: list[int]
 
 
 class _Rows:
@@ -160,25 +172,39 @@ class _Rows:
         except ValueError as error:
             raise _damaged(path, error) from error
 
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Counts, panel positions and row pointers of strictly increasing rows."""
+    def pieces(self, rows: np.ndarray) -> list[_Piece]:
+        """All of some strictly increasing rows, in order."""
         starts, ends = self._indptr[rows], self._indptr[rows + 1]
-        indptr = np.concatenate([[0], np.cumsum(ends - starts)])
-        if not indptr[-1]:
-            return np.zeros(0, self._data.dtype.numpy_dtype), np.zeros(0, np.int32), indptr
         # Rows that are nearer to each other than a chunk are read as one piece: the chunk is decoded anyway.
         first = np.flatnonzero(np.concatenate([[True], starts[1:] - ends[:-1] > _GAP]))
-        pieces = list(zip(first, np.append(first[1:], len(rows)), strict=True))
-        reads = [
-            (array[starts[low] : ends[high - 1]].read(), low, high)
-            for low, high in pieces
-            for array in (self._data, self._indices)
-        ]
+        reads = []
+        for low, high in zip(first, np.append(first[1:], len(rows)), strict=True):
+            begin, end = starts[low], ends[high - 1]
+            reads.append((low, high, begin, self._data[begin:end].read(), self._indices[begin:end].read()))
         try:
-            parts = [_select(future.result(), starts[low:high], ends[low:high]) for future, low, high in reads]
+            return [
+                _Piece(
+                    int(low),
+                    counts.result(),
+                    genes.result(),
+                    (starts[low:high] - begin).tolist(),
+                    (ends[low:high] - begin).tolist(),
+                )
+                for low, high, begin, counts, genes in reads
+            ]
         except ValueError as error:
             raise _damaged(self._path, error) from error
-        return np.concatenate(parts[0::2]), np.concatenate(parts[1::2]), indptr
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Counts, panel positions and row pointers of strictly increasing rows."""
+        lengths = self._indptr[rows + 1] - self._indptr[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        if not len(rows):
+            return np.zeros(0, self._data.dtype.numpy_dtype), np.zeros(0, np.int32), indptr
+        pieces = self.pieces(rows)
+        counts = np.concatenate([_select(piece.counts, piece) for piece in pieces])
+        genes = np.concatenate([_select(piece.genes, piece) for piece in pieces])
+        return counts, genes, indptr
 
 
 _GAP = 32_768
@@ -188,13 +214,14 @@ def _smallest(largest: int) -> np.dtype:
     return np.dtype(np.uint16 if largest <= np.iinfo(np.uint16).max else np.int32)
 
 
-def _select(piece: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The entries of the rows out of the piece that begins with the first row and ends with the last."""
+def _select(values: np.ndarray, piece: _Piece) -> np.ndarray:
+    """The entries of the piece's rows, without those of rows in between."""
+    starts, ends = np.array(piece.starts), np.array(piece.ends)
     lengths = ends - starts
-    if lengths.sum() == len(piece):
-        return piece
+    if lengths.sum() == len(values):
+        return values
     skipped = np.concatenate([[0], np.cumsum(starts[1:] - ends[:-1])])
-    return piece[np.arange(lengths.sum()) + np.repeat(skipped, lengths)]
+    return values[np.arange(lengths.sum()) + np.repeat(skipped, lengths)]
 
 
 def _read_manifest(path: Location) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +14,13 @@ from data_pipelines.columns import Columns, label_text
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.engine import Runner
 from data_pipelines.ingestion.genes import GeneRules
+from data_pipelines.ingestion.knockdown import measure_knockdown
 from data_pipelines.ingestion.panel import build_panel
 from data_pipelines.ingestion.runs import RunFacts, runs_of
-from data_pipelines.ingestion.screen import (
-    Guides,
-    Knockdown,
-    Screen,
-    Targets,
-    TargetTask,
-    add_up,
-    choose_cells,
-    knockdown,
-    measure_targets,
-    plan_targets,
-)
+from data_pipelines.ingestion.screen import Guides, Screen, choose_cells
 from data_pipelines.ingestion.source import Source
 from data_pipelines.ingestion.tables import Identity, as_labels, combined_obs, manifest, store_var
-from data_pipelines.ingestion.work import Chunk, Work
+from data_pipelines.ingestion.work import Chunk, Work, chunks_of
 from data_pipelines.progress import Progress
 
 if TYPE_CHECKING:
@@ -71,11 +61,7 @@ class Prepared:
         """
         # A worker holds one chunk, or one group of shards, with its copies: those are counted per entry.
         chunk_bytes = min(max(1, memory // 2), _LARGEST_CHUNK)
-        chunks = [
-            Chunk(number, first, last, offset)
-            for number, (source, offset) in enumerate(zip(self.sources, self._offsets(), strict=True))
-            for first, last in source.matrix.chunks(chunk_bytes)
-        ]
+        chunks = chunks_of(self.sources, chunk_bytes)
         kept, left_out = self._kept(chunks, chunk_bytes, runner, progress)
         inputs = np.flatnonzero(kept)
         if not len(inputs):
@@ -137,53 +123,31 @@ class Prepared:
             uns["planted_truth"] = truth
         return self.obs.iloc[order], store_var(self.sources, self.identity.alignments, self.identity.panel), uns
 
-    def _offsets(self) -> list[int]:
-        return np.cumsum([0, *(source.n_cells for source in self.sources)])[:-1].tolist()
-
     def _kept(
         self, chunks: Sequence[Chunk], budget: int, runner: Runner, progress: Progress
     ) -> tuple[np.ndarray, dict[str, int]]:
         """bool (N,), the cells that stay, and how many each filter left out."""
         columns, labels = self.identity.columns, as_labels(self.obs, self.identity.columns)
         kept = np.concatenate([_kept_of(source) for source in self.sources])
-        found = self._knockdown(labels, chunks, budget, runner, progress) if self.screen.needs_expression else None
+        found = None
+        if self.screen.needs_expression:
+            if columns.perturbation is None:
+                raise InputError("--screen.max-residual needs --columns.perturbation.")
+            of = self.identity
+            found = measure_knockdown(
+                labels,
+                columns,
+                of.panel,
+                of.inputs,
+                of.alignments,
+                chunks,
+                budget=budget,
+                runner=runner,
+                progress=progress,
+            )
         rng = np.random.default_rng([self.identity.seed, _SUBSAMPLE])
         chosen, left_out = choose_cells(self.screen, labels, columns, kept, found, rng)
         return chosen, {"manifest's keep": int((~kept).sum()), **left_out}
-
-    def _knockdown(
-        self, labels: "pandas.DataFrame", chunks: Sequence[Chunk], budget: int, runner: Runner, progress: Progress
-    ) -> Knockdown:
-        """How far down every perturbation's target is: one more pass over the counts."""
-        columns = self.identity.columns
-        if columns.perturbation is None:
-            raise InputError("--screen.max-residual needs --columns.perturbation.")
-        target, control, contexts = plan_targets(labels, columns, self.identity.panel)
-        tasks = []
-        for chunk in chunks:
-            rows = slice(chunk.offset + chunk.first, chunk.offset + chunk.last)
-            tasks.append(
-                TargetTask(
-                    input=self.identity.inputs[chunk.source],
-                    alignment=self.identity.alignments[chunk.source],
-                    first=chunk.first,
-                    last=chunk.last,
-                    budget=budget,
-                    target=target[rows],
-                    control=control[rows],
-                    contexts=len(contexts),
-                    place=chunk.offset + chunk.first,
-                )
-            )
-
-        def parts() -> Iterator[Targets]:
-            done = 0
-            for part in runner.run(measure_targets, tasks):
-                done += len(part.share)
-                progress("measuring targets", done, self.n_cells)
-                yield part
-
-        return knockdown(labels, columns, target, add_up(parts()))
 
 
 def prepare(

@@ -7,7 +7,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.panel import Alignment
 from data_pipelines.location import Location
 from data_pipelines.locks import held
+
+if TYPE_CHECKING:
+    from data_pipelines.ingestion.source import Source
 
 # N cells of all sources in input order, g genes of one source
 
@@ -28,6 +31,16 @@ class Chunk:
     last: int
     offset: int
     """Input row of the source's first row."""
+
+
+def chunks_of(sources: "Sequence[Source]", budget: int) -> list[Chunk]:
+    """All rows of some open sources in ranges, each a block of about `budget` bytes."""
+    offsets = np.cumsum([0, *(source.n_cells for source in sources)])[:-1].tolist()
+    return [
+        Chunk(number, first, last, offset)
+        for number, (source, offset) in enumerate(zip(sources, offsets, strict=True))
+        for first, last in source.matrix.chunks(budget)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

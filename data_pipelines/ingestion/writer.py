@@ -48,12 +48,14 @@ def lay_out(
     matrix = root["X"] if "X" in root else root.create_group("X")
     assert isinstance(matrix, zarr.Group)
     matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
-    sizes = {
-        "data": (dtype, entries),
-        "indices": (np.dtype(np.int32), entries),
-        "indptr": (np.dtype(np.int64), shape[0] + 1),
+    # Most of a count's bits, and most of the bytes of sorted columns, are zeros: put together, lz4 packs them as
+    # small as zstd would without, and reads them several times faster.
+    arrays = {
+        "data": (dtype, entries, "bitshuffle"),
+        "indices": (np.dtype(np.int32), entries, "shuffle"),
+        "indptr": (np.dtype(np.int64), shape[0] + 1, "shuffle"),
     }
-    for name, (kind, size) in sizes.items():
+    for name, (kind, size, shuffle) in arrays.items():
         if store.exists(f"X/{name}/zarr.json"):
             continue
         matrix.create_array(
@@ -62,7 +64,7 @@ def lay_out(
             dtype=kind,
             chunks=(chunk,),
             shards=(shard,),
-            compressors=zarr.codecs.ZstdCodec(level=3),
+            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle=shuffle),
         )
     store.delete([_ROOT])
 

@@ -44,6 +44,31 @@ def test_another_slot_with_the_counts_is_taken_and_said(screen, tmp_path):
     assert any("X holds fractional values" in note for note in found.notes)
 
 
+def test_knock_downs_that_did_not_work_are_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    target = np.repeat(["ctrl", "A", "B"], 200)
+    counts = rng.poisson(20.0, (600, 4))
+    counts[target == "A", 0] = rng.poisson(1.0, 200)  # down to 5 %
+    file = anndata.AnnData(counts, pd.DataFrame({"target": target}), pd.DataFrame(index=[*"ABCD"]))
+    file.obs_names, path = [f"c{i}" for i in range(600)], tmp_path / "a.h5ad"
+    file.write_h5ad(path)
+    found = inspect_files(path)
+    (_, least, kept), (_, most, down) = found.knockdown.residual
+    assert (least, most) == ("B", "A")
+    assert kept == pytest.approx(1.0, abs=0.05)
+    assert down == pytest.approx(0.06, abs=0.03)
+    assert found.knockdown.left_out["target not down"] == 200
+    assert "B in all cells" in "\n".join(found.lines())
+
+
+def test_perturbations_that_are_no_genes_have_no_knock_down(screen, tmp_path):
+    other = screen.copy()
+    other.obs["target_gene"] = "drug " + other.obs["target_gene"].astype(str)
+    other.obs.loc[other.obs["target_gene"] == "drug non-targeting", "target_gene"] = "DMSO"
+    other.write_h5ad(tmp_path / "a.h5ad")
+    assert inspect_files(tmp_path / "a.h5ad").knockdown is None
+
+
 @pytest.mark.parametrize(("value", "said"), [(0.5, "fractional"), (-1.0, "negative"), (np.nan, "not finite")])
 def test_what_must_be_fixed_is_said_in_one_line(value, said, tmp_path):
     dense = np.ones((5, 3))

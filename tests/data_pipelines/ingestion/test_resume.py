@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,39 +54,62 @@ def _program(folder, cells, out, workers):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def _kill_and_restart(folder, cells, kills, seed, longest):
-    whole, out = folder / "whole", folder / "killed"
-    assert _program(folder, cells, whole, 1).wait() == 0
-    draws, killed = random.Random(seed), 0
+def _seconds(folder, cells, out) -> float:
+    process = _program(folder, cells, out, 1)
+    process.stdout.readline()
+    start = time.monotonic()
+    assert process.wait() == 0
+    return time.monotonic() - start
+
+
+def _killed(folder, cells, out, workers, after) -> bool:
+    """Start it and kill it; False when it was done before."""
+    process = _program(folder, cells, out, workers)
+    process.stdout.readline()
+    time.sleep(after)
+    if process.poll() is not None:
+        assert process.returncode == 0
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if not out.exists():
+        with pytest.raises(InputError, match=r"is not a cell store|does not exist"):
+            CellStore.open(folder / f".{out.name}.partial" / "store")
+    return True
+
+
+def _kill_and_restart(folder, cells, kills, seed):
+    """Kill until `kills` processes were killed, in as many stores as that takes; each store is gone on with to its end.
+
+    A store's later kills come sooner after the start, since there is less left to do.
+    """
+    print("seed", seed)
+    draws, whole = random.Random(seed), folder / "whole"
+    longest = _seconds(folder, cells, whole)
+    killed = stores = 0
     while killed < kills:
-        process = _program(folder, cells, out, draws.choice([1, 2, 3]))
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(draws.uniform(0.1, longest))
-        if process.poll() is not None:
-            break  # faster than the kill
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        killed += 1
-        if not out.exists():
-            with pytest.raises(InputError, match=r"is not a cell store|does not exist"):
-                CellStore.open(folder / ".killed.partial" / "store")
-    assert _program(folder, cells, out, 2).wait() == 0
-    assert _bytes(out) == _bytes(whole)
-    assert not (folder / ".killed.partial").exists()
+        assert stores < 3 * kills, "the ingest was nearly always done before it could be killed"
+        out = folder / f"killed-{stores}"
+        for again in range(3):
+            after = draws.uniform(0.0, longest / (1 + again))
+            if killed == kills or not _killed(folder, cells, out, draws.choice([1, 2, 3]), after):
+                break
+            killed += 1
+        assert _program(folder, cells, out, 2).wait() == 0
+        assert _bytes(out) == _bytes(whole)
+        assert not (folder / f".{out.name}.partial").exists()
+        shutil.rmtree(out)
+        stores += 1
 
 
 @pytest.mark.slow
 def test_killed_twice_and_restarted_the_store_is_the_same(cells, tmp_path):
-    _kill_and_restart(tmp_path, cells, kills=2, seed=time.time_ns(), longest=3.0)
+    _kill_and_restart(tmp_path, cells, kills=2, seed=time.time_ns())
 
 
 @pytest.mark.soak
 def test_killed_twenty_times_the_store_is_the_same(cells, tmp_path):
-    for number in range(7):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        _kill_and_restart(folder, cells, kills=3, seed=number, longest=4.0)
+    _kill_and_restart(tmp_path, cells, kills=20, seed=time.time_ns())
 
 
 def test_finished_chunks_and_shards_are_not_done_again(cells, tmp_path, monkeypatch):

@@ -78,12 +78,12 @@ class Location:
 
     def read(self, key: str) -> bytes | None:
         """The bytes stored under `key`, None where there are none."""
-        found = self._kvstore.read(key).result()
+        found = self.kvstore.read(key).result()
         return bytes(found.value) if found.state == "value" else None
 
     def write(self, key: str, value: bytes) -> None:
         """Store bytes under `key`, whole or not at all."""
-        self._kvstore.write(key, value).result()
+        self.kvstore.write(key, value).result()
 
     def exists(self, key: str) -> bool:
         """Whether something is stored under `key` itself."""
@@ -95,12 +95,12 @@ class Location:
 
         # The narrowest ranges in byte order: up to the key with a zero byte, or to the next prefix.
         end = prefix + "\0" if exactly else prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
-        keys = self._kvstore.list(tensorstore.KvStore.KeyRange(prefix, end)).result()
+        keys = self.kvstore.list(tensorstore.KvStore.KeyRange(prefix, end)).result()
         return sorted(key.decode() for key in keys)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete what is stored under these keys."""
-        for pending in [self._kvstore.write(key, None) for key in keys]:
+        for pending in [self.kvstore.write(key, None) for key in keys]:
             pending.result()
 
     def array(self, name: str, *, write: bool = False) -> "tensorstore.TensorStore":
@@ -124,7 +124,8 @@ class Location:
         return KeyValueStore(self, read_only=read_only)
 
     @functools.cached_property
-    def _kvstore(self) -> "tensorstore.KvStore":
+    def kvstore(self) -> "tensorstore.KvStore":
+        """Opened on first use."""
         import tensorstore
 
         return tensorstore.KvStore.open(self.spec(), context=_context()).result()

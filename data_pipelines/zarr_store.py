@@ -7,6 +7,9 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from data_pipelines.location import Location
 
+ROOT = "zarr.json"
+"""Key of the root's metadata."""
+
 
 class KeyValueStore(Store):
     """What zarr asks of a store, answered by a `Location`."""
@@ -31,9 +34,10 @@ class KeyValueStore(Store):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        value = self.location.read(key)
-        if value is None:
+        found = await self.location.kvstore.read(key)
+        if found.state != "value":
             return None
+        value = bytes(found.value)
         made = (prototype or default_buffer_prototype()).buffer
         return made.from_bytes(value[_span(byte_range, len(value))])
 
@@ -47,7 +51,7 @@ class KeyValueStore(Store):
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
-        self.location.write(key, value.to_bytes())
+        await self.location.kvstore.write(key, value.to_bytes())
 
     async def delete(self, key: str) -> None:
         self._check_writable()
@@ -65,6 +69,37 @@ class KeyValueStore(Store):
         start = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
         for name in sorted({key.removeprefix(start).split("/")[0] for key in self.location.list_keys(start)}):
             yield name
+
+
+class RootLast(KeyValueStore):
+    """Keeps the root's metadata in memory until `publish`: before that nothing opens what is written."""
+
+    def __init__(self, location: Location) -> None:
+        super().__init__(location, read_only=False)
+        self._root: bytes | None = None
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        if key != ROOT or self._root is None:
+            return await super().get(key, prototype, byte_range)
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(
+            self._root[_span(byte_range, len(self._root))]
+        )
+
+    async def exists(self, key: str) -> bool:
+        return (key == ROOT and self._root is not None) or await super().exists(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        if key == ROOT:
+            self._root = value.to_bytes()
+        else:
+            await super().set(key, value)
+
+    def publish(self) -> None:
+        """Write the root's metadata."""
+        assert self._root is not None
+        self.location.write(ROOT, self._root)
 
 
 def _span(request: ByteRequest | None, size: int) -> slice:

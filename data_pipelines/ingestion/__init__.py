@@ -116,8 +116,7 @@ def _build(
     lay_out(store, (totals["cells"], totals["genes"]), dtype, totals["entries"], shard=SHARD)
     shards, together = -(-totals["entries"] // SHARD), max(1, plan["chunk_bytes"] // (BYTES_PER_ENTRY * SHARD))
     tasks = [
-        ShardTask(work, store, first, min(first + together, shards), SHARD, totals["genes"])
-        for first in range(0, shards, together)
+        ShardTask(work, store, first, min(first + together, shards), SHARD) for first in range(0, shards, together)
     ]
     written = 0
     for elements in runner.run(write_shards, tasks):

@@ -23,8 +23,11 @@ def raw_counts(
     Raises:
         InputError: a value is not finite, negative, fractional, or too large for a count.
     """
-    fault = find_fault(block.data)
-    if fault is not None:
+    with np.errstate(invalid="ignore"):  # what no integer is equal to is named below
+        whole = block.data.astype(np.int32)
+    if (whole != block.data).any() or (whole.size and whole.min() < 0):
+        fault = find_fault(block.data)
+        assert fault is not None
         position, what, way_out = fault
         row = int(np.searchsorted(block.indptr, position, side="right")) - 1
         others = f" (this file also has: {', '.join(slots)})" if slots else ""
@@ -32,7 +35,7 @@ def raw_counts(
             f"{where} holds {what}: {block.data[position]:g} at cell {first + row}, gene {block.indices[position]}. "
             f"{way_out} or choose another matrix with --layer{others}."
         )
-    counts = scipy.sparse.csr_matrix((block.data.astype(np.int32), block.indices, block.indptr), shape=block.shape)
+    counts = scipy.sparse.csr_matrix((whole, block.indices, block.indptr), shape=block.shape)
     counts.eliminate_zeros()
     counts.sort_indices()
     return counts

@@ -18,6 +18,8 @@ BYTES_PER_ENTRY = 32
 """Of a block in memory at its worst: value and column in 8 bytes each, and the copies that checking makes."""
 MOST_ROWS = 65_536
 """Of one block."""
+_QUICK_BLOCK = 32 * 2**20
+"""Bytes of blocks that are read one after the other: small enough that their memory is used again and again."""
 
 
 class Matrix(abc.ABC):
@@ -82,7 +84,7 @@ class CsrMatrix(Matrix):
         self, budget: int, first: int = 0, last: int | None = None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
         indptr = self.indptr(first, self.shape[0] if last is None else last)
-        for start, stop in _cuts(indptr, budget):
+        for start, stop in _cuts(indptr, min(budget, _QUICK_BLOCK)):
             low, high = indptr[start], indptr[stop]
             data, indices = np.asarray(self.data[low:high]), np.asarray(self.indices[low:high])
             require_inside(indices, self.shape[1], self.where)
@@ -111,7 +113,7 @@ class DenseMatrix(Matrix):
         self, budget: int, first: int = 0, last: int | None = None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
         last = self.shape[0] if last is None else last
-        rows = self._rows(budget)
+        rows = self._rows(min(budget, _QUICK_BLOCK))
         for start in range(first, last, rows):
             yield start, scipy.sparse.csr_matrix(self.stored[start : min(start + rows, last)])
 

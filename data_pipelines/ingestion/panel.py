@@ -40,6 +40,8 @@ class Alignment:
 
     def align(self, counts: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         """Counts (n, g) of the source as counts (n, G) of the panel, columns sorted, duplicates summed."""
+        if np.array_equal(self.positions, np.arange(self.n_genes)):
+            return counts
         places, values, indptr = self.positions[counts.indices], counts.data, counts.indptr
         if self._drops:
             kept = places >= 0

@@ -4,18 +4,19 @@ Such a sorted run holds any range of stored rows as one contiguous piece.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
 
 from data_pipelines.ingestion.counts import raw_counts
 from data_pipelines.ingestion.inputs import Input
-from data_pipelines.ingestion.matrix import n_rows
+from data_pipelines.ingestion.matrix import BYTES_PER_ENTRY, n_rows
 from data_pipelines.ingestion.source import open_source
 from data_pipelines.ingestion.work import Chunk, Work
 
@@ -36,16 +37,28 @@ class Run:
         """int64 (n + 1,), row pointers into genes and counts."""
         return np.load(self.path / "ends.npy", mmap_mode="r")
 
-    def cells(self, low: int, high: int, n_genes: int) -> tuple[np.ndarray, scipy.sparse.csr_matrix]:
-        """Stored rows and counts of the cells whose stored row lies in low..high-1."""
+    def cells(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Stored rows (n,), row pointers (n + 1,), genes (z,) and counts (z,) of cells with stored rows low..high-1."""
         rows, ends = self.rows(), self.ends()
         first, last = (int(place) for place in np.searchsorted(rows, (low, high)))
         start, stop = int(ends[first]), int(ends[last])
         genes, counts = (np.load(self.path / f"{name}.npy", mmap_mode="r") for name in ("genes", "counts"))
-        # 32 bits, or scipy would make the columns 64 bits wide.
-        indptr = (np.asarray(ends[first : last + 1]) - start).astype(np.int32)
-        arrays = (np.array(counts[start:stop]), np.array(genes[start:stop]), indptr)
-        return np.array(rows[first:last]), scipy.sparse.csr_matrix(arrays, shape=(last - first, n_genes))
+        pointers = np.asarray(ends[first : last + 1]) - start
+        return np.array(rows[first:last]), pointers, np.array(genes[start:stop]), np.array(counts[start:stop])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """Checked and aligned cells in memory, in as few bytes as their values take."""
+
+    rows: np.ndarray
+    """int64 (n,), stored rows; -1 for cells that are left out."""
+    indptr: np.ndarray
+    """(n + 1,), row pointers."""
+    genes: np.ndarray
+    """(z,), panel positions, sorted within a cell."""
+    counts: np.ndarray
+    """(z,), unsigned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +76,7 @@ class RunFacts:
 
 
 def write_runs(arguments: tuple[Work, int]) -> RunFacts:
-    """Task: sort the cells of one chunk into runs, one per block that is read. What is done already is kept.
+    """Task: sort the cells of one chunk into a run. What is done already is kept.
 
     Raises:
         InputError: a value is no raw count, or the file is damaged.
@@ -79,13 +92,21 @@ def write_runs(arguments: tuple[Work, int]) -> RunFacts:
     alignment = work.alignment(chunk.source, plan["genes"])
     partial = work.runs / f".{number}.{uuid.uuid4().hex[:8]}"
     partial.mkdir()
+    destination = work.destination()
     facts: list[RunFacts] = []
+    waiting: list[Cells] = []
+    most = plan["chunk_bytes"] // BYTES_PER_ENTRY
     with open_source(Input(path=pathlib.Path(source["path"]), layer=source["layer"])) as opened:
         for first, block in opened.matrix.blocks(plan["chunk_bytes"], chunk.first, chunk.last):
             counts = raw_counts(block, first=first, where=opened.where, slots=opened.other_slots)
             where = chunk.offset + first
-            rows = np.array(work.destination()[where : where + n_rows(block)])
-            facts.append(_write_run(partial / str(len(facts)), rows, alignment.align(counts)))
+            cells = _narrow(np.array(destination[where : where + n_rows(block)]), alignment.align(counts))
+            # A matrix that can only be read whole is more than one run.
+            if waiting and sum(len(some.genes) for some in [*waiting, cells]) > most:
+                facts.append(_write_run(partial / str(len(facts)), waiting))
+                waiting = []
+            waiting.append(cells)
+    facts.append(_write_run(partial / str(len(facts)), waiting))
     total = RunFacts(
         cells=sum(fact.cells for fact in facts),
         largest=max(fact.largest for fact in facts),
@@ -114,16 +135,35 @@ def facts_of(done: pathlib.Path) -> RunFacts:
     return RunFacts(**json.loads((done / "facts.json").read_text()))
 
 
-def _write_run(folder: pathlib.Path, rows: np.ndarray, counts: scipy.sparse.csr_matrix) -> RunFacts:
+def _narrow(rows: np.ndarray, counts: scipy.sparse.csr_matrix) -> Cells:
+    largest = int(counts.data.max(initial=0))
+    return Cells(
+        rows=rows,
+        indptr=counts.indptr,
+        genes=counts.indices.astype(np.min_scalar_type(counts.shape[1])),
+        counts=counts.data.astype(np.min_scalar_type(largest)),
+    )
+
+
+def _write_run(folder: pathlib.Path, parts: Sequence[Cells]) -> RunFacts:
     """Write the cells that are kept, in stored order."""
+    rows = np.concatenate([part.rows for part in parts])
     order = np.argsort(rows, kind="stable")
     order = order[np.searchsorted(rows[order], 0) :]
-    cells = counts[order]
-    largest = int(cells.data.max(initial=0))
-    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])[order]
     folder.mkdir()
     np.save(folder / "rows.npy", rows[order])
-    np.save(folder / "ends.npy", cells.indptr.astype(np.int64))
-    np.save(folder / "genes.npy", cells.indices.astype(np.int32, copy=False))
-    np.save(folder / "counts.npy", cells.data.astype(dtype))
-    return RunFacts(len(rows), largest, int(cells.data.sum(dtype=np.int64)), len(cells.data))
+    np.save(folder / "ends.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    np.save(folder / "genes.npy", _in_order([(part.genes, part.indptr) for part in parts], order))
+    counts = _in_order([(part.counts, part.indptr) for part in parts], order)
+    np.save(folder / "counts.npy", counts)
+    return RunFacts(
+        cells=len(rows), largest=int(counts.max(initial=0)), total=int(counts.sum(dtype=np.int64)), entries=len(counts)
+    )
+
+
+def _in_order(parts: Sequence[tuple[np.ndarray, np.ndarray]], order: np.ndarray) -> np.ndarray:
+    """Rows of several CSR arrays (values, row pointers), counted through all of them, row after row."""
+    rows = [values[start:end] for values, indptr in parts for start, end in itertools.pairwise(indptr.tolist())]
+    # A copy per row is several times faster than a gather per entry.
+    return np.concatenate([parts[0][0][:0], *(rows[row] for row in order.tolist())])

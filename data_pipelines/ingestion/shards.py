@@ -1,10 +1,8 @@
 """Second half of the global shuffle: gather stored rows from all runs, and write whole shards of the store."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from data_pipelines.ingestion.runs import runs_of
 from data_pipelines.ingestion.work import Work
@@ -28,7 +26,6 @@ class ShardTask:
     """Number after the last one."""
     elements: int
     """Of one shard."""
-    n_genes: int
 
 
 def write_shards(task: ShardTask) -> int:
@@ -41,13 +38,16 @@ def write_shards(task: ShardTask) -> int:
         # Cells that lie across the edge of a shard are gathered for both.
         first = int(np.searchsorted(indptr, low, side="right")) - 1
         last = int(np.searchsorted(indptr, high, side="left"))
-        cells = _gather(task.work, first, last, task.n_genes)
         offset = int(indptr[first])
-        for name, values in (("indices", cells.indices), ("data", cells.data)):
+        written = []
+        for name, values in zip(("indices", "data"), _gather(task.work, first, last), strict=True):
             array = task.store.array(f"X/{name}", write=True)
+            dtype = array.dtype.numpy_dtype
             for number in missing:
                 start, stop = number * task.elements, min((number + 1) * task.elements, entries)
-                array[start:stop].write(values[start - offset : stop - offset]).result()
+                written.append(array[start:stop].write(values[start - offset : stop - offset].astype(dtype)))
+        for pending in written:  # compressed and written by TensorStore's threads
+            pending.result()
     return min(task.last * task.elements, entries) - task.first * task.elements
 
 
@@ -55,9 +55,12 @@ def _is_there(store: Location, number: int) -> bool:
     return all(store.exists(f"X/{name}/c/{number}") for name in ("indices", "data"))
 
 
-def _gather(work: Work, first: int, last: int, n_genes: int) -> scipy.sparse.csr_matrix:
-    """The cells of stored rows first..last-1, in order."""
-    found = [run.cells(first, last, n_genes) for run in runs_of(work)]
-    rows = np.concatenate([rows for rows, _ in found])
-    cells: Any = scipy.sparse.vstack([cells for _, cells in found], format="csr")
-    return cells[np.argsort(rows)]
+def _gather(work: Work, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Genes (z,) and counts (z,) of the stored rows first..last-1, in order."""
+    genes = [np.zeros(0, np.uint8)] * (last - first)
+    counts = genes.copy()
+    for run in runs_of(work):
+        rows, ends, some_genes, some_counts = run.cells(first, last)
+        for row, start, end in zip((rows - first).tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            genes[row], counts[row] = some_genes[start:end], some_counts[start:end]
+    return np.concatenate(genes), np.concatenate(counts)

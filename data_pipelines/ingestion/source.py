@@ -115,10 +115,10 @@ def gene_features(var: "pandas.DataFrame") -> np.ndarray:
 
 
 def open_source(given: Input) -> Source:
-    """Open an input by what it is: h5ad, zarr, 10x h5, or a 10x folder.
+    """Open an input by what it is: h5ad, zarr, 10x h5, or a 10x folder. Its tables are read when they are asked for.
 
     Raises:
-        InputError: it is missing, of no such format, damaged or empty.
+        InputError: it is missing, or of no such format.
     """
     from data_pipelines.ingestion.anndata_source import H5adSource, ZarrSource
     from data_pipelines.ingestion.tenx import TenxFolder, TenxH5, is_tenx_folder, is_tenx_h5
@@ -128,40 +128,41 @@ def open_source(given: Input) -> Source:
         raise InputError(f"{path} does not exist. Check the path; patterns must match at least one file.")
     if path.is_dir():
         if is_tenx_folder(path):
-            return checked(TenxFolder(given))
+            return TenxFolder(given)
         if (path / "zarr.json").is_file() or (path / ".zgroup").is_file():
-            return checked(ZarrSource(given))
+            return ZarrSource(given)
         raise InputError(
             f"{path} is a folder, but neither zarr nor 10x (matrix.mtx, features.tsv, barcodes.tsv). Pass files."
         )
-    return checked(TenxH5(given) if is_tenx_h5(path) else H5adSource(given))
+    return TenxH5(given) if is_tenx_h5(path) else H5adSource(given)
 
 
-def checked(source: Source) -> Source:
-    """The source, closed again if its tables and its matrix do not fit together.
+def check_source(source: Source) -> None:
+    """Require that the tables of a source and its matrix fit together.
 
     Raises:
         InputError: they do not, or there is nothing in it.
     """
-    try:
-        shape, sizes = source.matrix.shape, (len(source.raw_obs()), len(source.var()))
-        if shape != sizes:
-            raise InputError(
-                f"{source.where} is {shape[0]} x {shape[1]}, but obs and var have {sizes[0]} and {sizes[1]} "
-                "rows. Write the file again from a consistent AnnData."
-            )
-        if 0 in shape:
-            raise InputError(
-                f"{source.where} is empty: {shape[0]} cells x {shape[1]} genes. Pass a file with cells in it."
-            )
-    except BaseException:
-        source.close()
-        raise
-    return source
+    shape, sizes = source.matrix.shape, (len(source.raw_obs()), len(source.var()))
+    if shape != sizes:
+        raise InputError(
+            f"{source.where} is {shape[0]} x {shape[1]}, but obs and var have {sizes[0]} and {sizes[1]} rows. "
+            "Write the file again from a consistent AnnData."
+        )
+    if 0 in shape:
+        raise InputError(f"{source.where} is empty: {shape[0]} cells x {shape[1]} genes. Pass a file with cells in it.")
 
 
 @contextlib.contextmanager
 def open_sources(inputs: Sequence[Input]) -> Iterator[list[Source]]:
-    """Open all inputs, and close them all at the end."""
+    """Open and check all inputs, and close them all at the end.
+
+    Raises:
+        InputError: one is missing, of no known format, damaged or empty.
+    """
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(open_source(given)) for given in inputs]
+        sources = []
+        for given in inputs:
+            sources.append(stack.enter_context(open_source(given)))
+            check_source(sources[-1])
+        yield sources

@@ -12,7 +12,6 @@ from data_pipelines.location import Location
 
 if TYPE_CHECKING:
     import pandas
-    import zarr
 
 CHUNK = 65_536
 """Elements that are compressed, and read back, together."""
@@ -20,7 +19,6 @@ SHARD = 128 * CHUNK
 """Elements of one file."""
 CONTENTS = "contents/files.txt"
 """Every file of the store but the root's metadata and this one: readers of zarr take missing chunks for zeros."""
-_ROOT = "zarr.json"
 
 
 def lay_out(
@@ -44,7 +42,9 @@ def lay_out(
     """
     import zarr
 
-    root = _root(store)
+    from data_pipelines.zarr_store import RootLast
+
+    root = zarr.open_group(RootLast(store), mode="a", zarr_format=3)
     matrix = root["X"] if "X" in root else root.create_group("X")
     assert isinstance(matrix, zarr.Group)
     matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
@@ -66,7 +66,6 @@ def lay_out(
             shards=(shard,),
             compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle=shuffle),
         )
-    store.delete([_ROOT])
 
 
 def complete(
@@ -76,29 +75,22 @@ def complete(
     import zarr
     from anndata.io import write_elem
 
+    from data_pipelines.zarr_store import RootLast
+
     store.array("X/indptr", write=True).write(indptr).result()
-    root = _root(store)
+    target = RootLast(store)
+    root = zarr.open_group(target, mode="a", zarr_format=3)
     root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    written = store.read(_ROOT)
-    store.delete([_ROOT])
     write_elem(root, "obs", obs)
     write_elem(root, "var", var)
     write_elem(root, "uns", uns)
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
         write_elem(root, name, {})
-    # What a killed process left behind of a file it was writing.
-    store.delete(key for key in store.list_keys() if key.endswith(".__lock"))
-    store.write(CONTENTS, "\n".join(store.list_keys()).encode())
-    assert written is not None
-    store.write(_ROOT, written)
+    # What a killed process left behind of a file it was writing, and of a listing.
+    store.delete(key for key in store.list_keys() if key.endswith(".__lock") or key == CONTENTS)
     with warnings.catch_warnings():
         # Consolidated metadata is not yet in the zarr v3 standard; it saves one request per array on remote stores.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
-        warnings.filterwarnings("ignore", message="Object at contents is not recognized")
-        zarr.consolidate_metadata(store.zarr(read_only=False), zarr_format=3)
-
-
-def _root(store: Location) -> "zarr.Group":
-    import zarr
-
-    return zarr.open_group(store.zarr(read_only=False), mode="a", zarr_format=3)
+        zarr.consolidate_metadata(target, zarr_format=3)
+    store.write(CONTENTS, "\n".join(store.list_keys()).encode())
+    target.publish()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from data_pipelines.errors import InputError
     from data_pipelines.ingestion import ingest
     from data_pipelines.inspect import Inspection, inspect_files
+    from data_pipelines.layouts import dense_counts, padded_pairs
     from data_pipelines.loader import condition_rows, make_loader
     from data_pipelines.proposal import propose_columns
     from data_pipelines.simulate import ScreenConfig, simulate_screen
@@ -37,12 +38,14 @@ _HOME = {
     "compute_statistics": "statistics",
     "condition_rows": "loader",
     "default_split_kind": "splits",
+    "dense_counts": "layouts",
     "ingest": "ingestion",
     "inspect_files": "inspect",
     "load_split": "splits",
     "load_statistics": "statistics",
     "make_loader": "loader",
     "make_split": "splits",
+    "padded_pairs": "layouts",
     "propose_columns": "proposal",
     "simulate_screen": "simulate",
 }
@@ -60,12 +63,14 @@ __all__ = [
     "compute_statistics",
     "condition_rows",
     "default_split_kind",
+    "dense_counts",
     "ingest",
     "inspect_files",
     "load_split",
     "load_statistics",
     "make_loader",
     "make_split",
+    "padded_pairs",
     "propose_columns",
     "simulate_screen",
 ]

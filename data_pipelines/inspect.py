@@ -126,9 +126,8 @@ def inspect_files(
         )
         columns = _checked(columns, sources, obs) if columns else propose_columns(obs, sources[0].genes.index)
         labels = {name: label_text(obs[name]) for name in columns.fields}
-        control = np.zeros(len(obs), bool)
-        if columns.perturbation is not None:
-            control = columns.is_control(labels[columns.perturbation])
+        is_control = columns.perturbation is not None and columns.is_control(labels[columns.perturbation])
+        control = np.broadcast_to(is_control, len(obs))
         scans = _scan(sources, control, progress)
         panel, alignments, problems = _panel(sources)
         problems += [
@@ -140,8 +139,8 @@ def inspect_files(
             problems.append("every count is zero: there is nothing to learn from.")
         knockdown = None
         if panel is not None and not problems and columns.perturbation is not None:
-            shown = pandas.DataFrame(labels)
-            knockdown = report_knockdown(shown, columns, panel, inputs, sources, alignments, progress)
+            table = pandas.DataFrame(labels)
+            knockdown = report_knockdown(table, columns, panel, inputs, sources, alignments, progress)
         conditions = _conditions(labels, len(obs))
         notes += _notes(columns, labels, conditions, sources, scans, control)
         return Inspection(
@@ -153,7 +152,7 @@ def inspect_files(
             library=np.concatenate([scan.library for scan in scans]),
             expressed=np.concatenate([scan.expressed for scan in scans]),
             largest=max(scan.largest for scan in scans),
-            n_genes=len({gene for source in sources for gene in source.genes.index} if panel is None else panel),
+            n_genes=len(panel or {gene for source in sources for gene in source.genes.index}),
             conditions=conditions,
             knockdown=knockdown,
         )
@@ -175,7 +174,8 @@ def _scan(sources: Sequence[Source], control: np.ndarray, progress: Progress) ->
 def _panel(sources: Sequence[Source]) -> "tuple[GenePanel | None, list[Alignment], list[str]]":
     """The union, where the sources' genes lie in it, and what stands in its way."""
     try:
-        return *build_panel([source.genes for source in sources], UNION, GeneRules()), []
+        panel, alignments = build_panel([source.genes for source in sources], UNION, GeneRules())
+        return panel, alignments, []
     except InputError as error:
         return None, [], [str(error)]
 

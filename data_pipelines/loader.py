@@ -5,6 +5,7 @@ sample and one contiguous read. The order of slabs is a pure function of (seed, 
 loader is one integer.
 """
 
+import os
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ import numpy as np
 
 from data_pipelines.columns import label_text
 from data_pipelines.errors import InputError
+from data_pipelines.layouts import Layout, Slabbed, padded_pairs
+from data_pipelines.memory import keep_freed_memory
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 if TYPE_CHECKING:
@@ -64,6 +67,10 @@ class Slabs:
         self.rows = np.sort(np.asarray(rows, np.int64))
         self.source = store.source[self.rows]
         self.conditions = condition_rows(store, self.rows, vocabulary)
+        self.room = int(
+            store.expressed[self.rows[np.arange(len(self) * SLAB) % len(self.rows)]].reshape(-1, SLAB).sum(1).max()
+        )
+        """Expressed (cell, gene) pairs that every slab has room for; at least those of the fullest."""
 
     def __len__(self) -> int:
         return (len(self.rows) + SLAB - 1) // SLAB
@@ -73,18 +80,26 @@ class Slabs:
 
     def __getitem__(self, index: Any) -> Batch:
         place = np.arange(int(index) * SLAB, (int(index) + 1) * SLAB) % len(self.rows)
+        rows = self.rows[place]
         if place[-1] - place[0] == SLAB - 1:
-            genes, counts = self.store.padded(self.rows[place])
+            genes, counts, ends = self.store.entries(rows)
         else:  # wraps around
-            distinct, back = np.unique(place, return_inverse=True)
-            genes, counts = (pairs[back] for pairs in self.store.padded(self.rows[distinct]))
+            cells: Any = self.store.counts(rows)
+            genes, counts, ends = cells.indices, cells.data, cells.indptr
         return {
-            "genes": genes,
-            "counts": counts,
+            "genes": _padded(genes, self.room, self.store.gene_dtype),
+            "counts": _padded(counts, self.room, self.store.count_dtype),
+            "ends": ends.astype(np.int32),
             "source": self.source[place],
-            "cell": self.rows[place],
+            "cell": rows,
             "conditions": {name: values[place] for name, values in self.conditions.items()},
         }
+
+
+def _padded(values: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
+    padded = np.zeros(size, dtype)
+    padded[: len(values)] = values
+    return padded
 
 
 class _Place:
@@ -101,13 +116,17 @@ class _Place:
 class Loader(Iterator[Batch]):
     """An endless iterator of batches (see `make_loader`). Close it, or use it as a context manager."""
 
-    def __init__(self, iterator: Any) -> None:
-        self._iterator = iterator
+    def __init__(self, iterator: Any, store: "CellStore", layout: Layout) -> None:
+        self._iterator, self._layout = iterator, layout
+        self._n_genes, self._capacity = store.n_genes, store.capacity
         # Workers and their shared memory go away with the loader, closed or not.
         self._finalizer = weakref.finalize(self, iterator.close)
 
     def __next__(self) -> Batch:
-        return _flatten(next(self._iterator))
+        batch = dict(next(self._iterator))
+        entries = batch.pop("genes"), batch.pop("counts"), batch.pop("ends")
+        cells = self._layout(Slabbed(*entries, self._n_genes, self._capacity))
+        return {**cells, **_flatten(batch)}
 
     def __enter__(self) -> "Loader":
         return self
@@ -138,6 +157,7 @@ def make_loader(
     workers: int = 0,
     balance: Sequence[str] = (),
     evenness: float = 1.0,
+    layout: Layout = padded_pairs,
     shards: "grain.sharding.ShardOptions | None" = None,
 ) -> Loader:
     """Batches of some cells of a store, without end, in a new order each epoch.
@@ -154,12 +174,15 @@ def make_loader(
         workers: processes that read ahead; 0 reads in threads of this process.
         balance: obs columns (`_source` for the input files) over whose combinations cells are balanced.
         evenness: 1 gives every combination the same weight, 0 its share of the cells; between: share ** (1 - evenness).
+        layout: what becomes of the cells in this process: `padded_pairs`, for a device to make dense, or
+            `dense_counts`.
         shards: this process's part of the stream; None asks jax.
 
     Returns:
-        Iterator of dicts of numpy arrays: `genes` (B, C) panel positions padded with G, `counts` (B, C) padded with 0
-        (uint16 where 16 bits are enough, else int32), `source` int32 (B,), `position` int32 (B,) place in the global
-        batch, `cell` int64 (B,) stored row, `conditions` field -> int32 (B,).
+        Iterator of dicts of numpy arrays: what `layout` makes of the cells (pairs: `genes` (B, C) panel positions
+        padded with G, `counts` (B, C) padded with 0, uint16 where 16 bits are enough, else int32), `source` int32
+        (B,), `position` int32 (B,) place in the global batch, `cell` int64 (B,) stored row, `conditions` field ->
+        int32 (B,).
 
     Raises:
         InputError: there are no rows, the batch size does not fit, or a column to balance over is missing.
@@ -176,18 +199,21 @@ def make_loader(
             f"batch size {batch_size} must be a multiple of {unit} ({SLAB} cells x {shards.shard_count} processes). "
             f"Pass {fit}."
         )
+    keep_freed_memory()
     slabs_per_batch = batch_size // SLAB
     groups = [Slabs(store, group, vocabulary) for group in _groups(store, rows, balance)]
+    for slabs in groups:  # one shape for all
+        slabs.room = max(slabs.room for slabs in groups)
     stream = _mixed(groups, evenness, seed)
     elastic = grain.experimental.ElasticIterator(
         stream.map_with_index(_Place(slabs_per_batch)),
         slabs_per_batch,
         shards,
         # Elements are whole batches here: grain's default of 500 read ahead would be gigabytes.
-        read_options=grain.ReadOptions(num_threads=4, prefetch_buffer_size=4),
+        read_options=grain.ReadOptions(num_threads=min(4, os.cpu_count() or 4), prefetch_buffer_size=4),
         multiprocessing_options=_workers(workers),
     )
-    return Loader(iter(elastic))
+    return Loader(iter(elastic), store, layout)
 
 
 def _mixed(groups: Sequence[Slabs], evenness: float, seed: int) -> "grain.MapDataset":

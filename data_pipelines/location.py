@@ -113,8 +113,7 @@ class Location:
             "recheck_cached_data": False,
             "recheck_cached_metadata": False,
         }
-        # What is written is not read again: kept, it would only fill memory.
-        context = tensorstore.Context({"cache_pool": {}}, _context()) if write else _context()
+        context = _context_without_cache() if write else _context()
         return tensorstore.open(spec, open=True, read=True, write=write, context=context).result()
 
     def zarr(self, *, read_only: bool = True) -> "Store":
@@ -140,3 +139,11 @@ def _context() -> "tensorstore.Context":
     import tensorstore
 
     return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+
+
+@functools.cache
+def _context_without_cache() -> "tensorstore.Context":
+    """What is written is not read again: kept, it would only fill memory."""
+    import tensorstore
+
+    return tensorstore.Context({"cache_pool": {}}, _context())

@@ -3,7 +3,7 @@
 import functools
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -124,41 +124,26 @@ class CellStore:
         if rows.size and (rows.min() < 0 or rows.max() >= self.n_cells):
             raise IndexError(f"rows must lie in 0..{self.n_cells - 1}, got {rows.min()}..{rows.max()}.")
         distinct, place = np.unique(rows, return_inverse=True)
-        counts, genes, indptr = self._rows.read(distinct)
+        genes, counts, indptr = self.entries(distinct)
         cells = scipy.sparse.csr_matrix((counts.astype(np.int32), genes, indptr), shape=(len(distinct), self.n_genes))
         cells.has_sorted_indices = True
         return cells if np.array_equal(distinct, rows) else cells[place]
 
-    def padded(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Counts of some cells as (gene, count) pairs of fixed capacity.
+    @functools.cached_property
+    def expressed(self) -> np.ndarray:
+        """int64 (N,): expressed genes of each stored cell."""
+        return np.diff(self._rows.indptr)
+
+    def entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The raw material of `counts`, for those who make something else of it.
 
         Args:
             rows: int64 (n,), stored row numbers, strictly increasing.
 
         Returns:
-            (n, capacity) panel positions, padded with G, and (n, capacity) counts, padded with 0; uint16 where the
-            store's genes and counts allow it, else int32.
+            Panel positions (z,), counts (z,), as stored, and int64 row pointers (n + 1,).
         """
-        padded_genes = np.full((len(rows), self.capacity), self.n_genes, self.gene_dtype)
-        padded_counts = np.zeros(padded_genes.shape, self.count_dtype)
-        # Row by row: plain copies are several times faster than one scatter, and other threads wait less.
-        for piece in self._rows.pieces(rows):
-            for row, (start, end) in enumerate(zip(piece.starts, piece.ends, strict=True), piece.first):
-                padded_genes[row, : end - start] = piece.genes[start:end]
-                padded_counts[row, : end - start] = piece.counts[start:end]
-        return padded_genes, padded_counts
-
-
-class _Piece(NamedTuple):
-    """Some of the asked rows, out of one contiguous read; rows in between may be in it too."""
-
-    first: int
-    """Place of its first row among the asked ones."""
-    counts: np.ndarray
-    genes: np.ndarray
-    starts: list[int]
-    """Of every row in the piece."""
-    ends: list[int]
+        return self._rows.read(rows)
 
 
 class _Rows:
@@ -168,43 +153,32 @@ class _Rows:
         self._path = path
         self._data, self._indices = path.array("X/data"), path.array("X/indices")
         try:
-            self._indptr: np.ndarray = path.array("X/indptr").read().result()
+            self.indptr: np.ndarray = path.array("X/indptr").read().result()
         except ValueError as error:
             raise _damaged(path, error) from error
 
-    def pieces(self, rows: np.ndarray) -> list[_Piece]:
-        """All of some strictly increasing rows, in order."""
-        starts, ends = self._indptr[rows], self._indptr[rows + 1]
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Panel positions, counts and row pointers of strictly increasing rows."""
+        starts, ends = self.indptr[rows], self.indptr[rows + 1]
+        indptr = np.concatenate([[0], np.cumsum(ends - starts)])
+        if not indptr[-1]:
+            return np.zeros(0, np.int32), np.zeros(0, self._data.dtype.numpy_dtype), indptr
         # Rows that are nearer to each other than a chunk are read as one piece: the chunk is decoded anyway.
         first = np.flatnonzero(np.concatenate([[True], starts[1:] - ends[:-1] > _GAP]))
-        reads = []
-        for low, high in zip(first, np.append(first[1:], len(rows)), strict=True):
-            begin, end = starts[low], ends[high - 1]
-            reads.append((low, high, begin, self._data[begin:end].read(), self._indices[begin:end].read()))
+        pieces = list(zip(first.tolist(), [*first[1:].tolist(), len(rows)], strict=True))
+        reads = [
+            [array[starts[low] : ends[high - 1]].read() for low, high in pieces]
+            for array in (self._indices, self._data)
+        ]
+        cuts = [_runs(starts[low:high], ends[low:high]) for low, high in pieces]
         try:
-            return [
-                _Piece(
-                    int(low),
-                    counts.result(),
-                    genes.result(),
-                    (starts[low:high] - begin).tolist(),
-                    (ends[low:high] - begin).tolist(),
-                )
-                for low, high, begin, counts, genes in reads
-            ]
+            genes, counts = (
+                [future.result()[start:end] for future, runs in zip(futures, cuts, strict=True) for start, end in runs]
+                for futures in reads
+            )
         except ValueError as error:
             raise _damaged(self._path, error) from error
-
-    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Counts, panel positions and row pointers of strictly increasing rows."""
-        lengths = self._indptr[rows + 1] - self._indptr[rows]
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        if not len(rows):
-            return np.zeros(0, self._data.dtype.numpy_dtype), np.zeros(0, np.int32), indptr
-        pieces = self.pieces(rows)
-        counts = np.concatenate([_select(piece.counts, piece) for piece in pieces])
-        genes = np.concatenate([_select(piece.genes, piece) for piece in pieces])
-        return counts, genes, indptr
+        return _joined(genes), _joined(counts), indptr
 
 
 _GAP = 32_768
@@ -214,14 +188,15 @@ def _smallest(largest: int) -> np.dtype:
     return np.dtype(np.uint16 if largest <= np.iinfo(np.uint16).max else np.int32)
 
 
-def _select(values: np.ndarray, piece: _Piece) -> np.ndarray:
-    """The entries of the piece's rows, without those of rows in between."""
-    starts, ends = np.array(piece.starts), np.array(piece.ends)
-    lengths = ends - starts
-    if lengths.sum() == len(values):
-        return values
-    skipped = np.concatenate([[0], np.cumsum(starts[1:] - ends[:-1])])
-    return values[np.arange(lengths.sum()) + np.repeat(skipped, lengths)]
+def _runs(starts: np.ndarray, ends: np.ndarray) -> list[tuple[int, int]]:
+    """Rows that lie in one piece as few ranges of it: one, where no other row is in between."""
+    first = np.flatnonzero(np.concatenate([[True], starts[1:] != ends[:-1]]))
+    last = np.append(first[1:], len(starts)) - 1
+    return list(zip((starts[first] - starts[0]).tolist(), (ends[last] - starts[0]).tolist(), strict=True))
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _read_manifest(path: Location) -> dict[str, Any]:

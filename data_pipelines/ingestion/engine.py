@@ -2,12 +2,21 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from data_pipelines.errors import InputError, Interrupted
+from data_pipelines.memory import hand_back_freed_memory
 
 Task = Callable[[Any], Any]
+
+
+def _tidily(task: Task, argument: Any) -> Any:
+    """One task, which leaves no memory behind for allocators to keep."""
+    result = task(argument)
+    hand_back_freed_memory()
+    return result
 
 
 class Runner(Protocol):
@@ -56,6 +65,7 @@ class _Processes:
         from concurrent.futures import ThreadPoolExecutor, as_completed
         from concurrent.futures.process import BrokenProcessPool
 
+        task = functools.partial(_tidily, task)
         if self._workers == 1 or len(arguments) == 1:
             yield from map(task, arguments)
             return
@@ -136,7 +146,7 @@ class _Cluster:
     def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
         from distributed import KilledWorker, as_completed
 
-        futures = self.client.map(task, arguments, pure=False)
+        futures = self.client.map(functools.partial(_tidily, task), arguments, pure=False)
         try:
             for future in as_completed(futures, loop=self.client.loop):
                 yield future.result()

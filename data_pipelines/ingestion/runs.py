@@ -100,7 +100,8 @@ def write_runs(arguments: tuple[Work, int]) -> RunFacts:
         for first, block in opened.matrix.blocks(plan["chunk_bytes"], chunk.first, chunk.last):
             counts = raw_counts(block, first=first, where=opened.where, slots=opened.other_slots)
             where = chunk.offset + first
-            cells = _narrow(np.array(destination[where : where + n_rows(block)]), alignment.align(counts))
+            rows = np.array(destination[where : where + n_rows(block)])
+            cells = _narrow(rows, alignment.align(counts), plan["genes"])
             # A matrix that can only be read whole is more than one run.
             if waiting and sum(len(some.genes) for some in [*waiting, cells]) > most:
                 facts.append(_write_run(partial / str(len(facts)), waiting))
@@ -135,12 +136,12 @@ def facts_of(done: pathlib.Path) -> RunFacts:
     return RunFacts(**json.loads((done / "facts.json").read_text()))
 
 
-def _narrow(rows: np.ndarray, counts: scipy.sparse.csr_matrix) -> Cells:
+def _narrow(rows: np.ndarray, counts: scipy.sparse.csr_matrix, n_genes: int) -> Cells:
     largest = int(counts.data.max(initial=0))
     return Cells(
         rows=rows,
         indptr=counts.indptr,
-        genes=counts.indices.astype(np.min_scalar_type(counts.shape[1])),
+        genes=counts.indices.astype(np.min_scalar_type(n_genes)),
         counts=counts.data.astype(np.min_scalar_type(largest)),
     )
 

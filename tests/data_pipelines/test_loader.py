@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import InputError, RandomCells, condition_rows, load_statistics, make_loader, make_split
+from data_pipelines.layouts import Slabbed, dense_counts
 from data_pipelines.loader import SLAB, Slabs
 from lingshu_jax.vocabulary import UnknownLabel
 
@@ -75,12 +76,20 @@ def test_the_last_slab_wraps_around(fed):
     for n in (40, 5):
         slabs = Slabs(store, rows[:n], vocabulary)
         last = slabs[len(slabs) - 1]
-        assert last["genes"].shape[0] == SLAB
         seen = np.concatenate([slabs[i]["cell"] for i in range(len(slabs))])
         np.testing.assert_array_equal(seen, np.resize(rows[:n], len(slabs) * SLAB))
-        dense = np.zeros((SLAB, store.n_genes + 1), np.int32)
-        np.put_along_axis(dense, last["genes"].astype(int), last["counts"], 1)
-        np.testing.assert_array_equal(dense[:, :-1], store.counts(last["cell"]).toarray())
+        cells = Slabbed(*(last[name][None] for name in ("genes", "counts", "ends")), store.n_genes, store.capacity)
+        np.testing.assert_array_equal(dense_counts(cells)["counts"], store.counts(last["cell"]).toarray())
+
+
+def test_dense_batches_hold_the_same_cells(fed):
+    store = fed[0]
+    (pairs,), _ = _batches(fed, 1)
+    (dense,), _ = _batches(fed, 1, layout=dense_counts)
+    np.testing.assert_array_equal(dense["cell"], pairs["cell"])
+    np.testing.assert_array_equal(dense["counts"], store.counts(pairs["cell"]).toarray())
+    assert dense["counts"].dtype == np.uint16
+    assert "genes" not in dense
 
 
 def test_resuming_continues_exactly(fed):

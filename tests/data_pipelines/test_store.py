@@ -24,23 +24,13 @@ def test_far_apart_rows_are_read_in_pieces(shared_store, monkeypatch):
     assert (shared_store.counts(rows) != everything[rows]).nnz == 0
 
 
-def test_padded_pairs_hold_the_counts(shared_store):
-    rows = np.array([2, 3, 10])
-    genes, counts = shared_store.padded(rows)
-    assert genes.shape == counts.shape == (3, shared_store.capacity)
-    dense = np.zeros((3, shared_store.n_genes + 1), np.int32)
-    np.put_along_axis(dense, genes, counts, 1)
-    np.testing.assert_array_equal(dense[:, :-1], shared_store.counts(rows).toarray())
-    assert (counts[genes == shared_store.n_genes] == 0).all()
-
-
 def test_cells_without_counts(tmp_path):
     dense = np.zeros((6, 3), np.int32)
     dense[5] = 1
     anndata.AnnData(dense).write_h5ad(tmp_path / "a.h5ad")
     store = ingest(tmp_path / "a.h5ad", tmp_path / "s", columns=Columns())
     assert store.counts(store.stored_row[:5]).nnz == 0
-    assert store.padded(np.arange(6))[0].shape == (6, store.capacity)
+    np.testing.assert_array_equal(store.expressed, store.counts(np.arange(6)).getnnz(1))
 
 
 def test_rows_outside_are_refused(shared_store):

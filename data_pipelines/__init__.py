@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from data_pipelines.ingestion import ingest
     from data_pipelines.inspect import Inspection, inspect_files
     from data_pipelines.layouts import dense_counts, padded_pairs
-    from data_pipelines.loader import condition_rows, make_loader
+    from data_pipelines.loader import make_loader
     from data_pipelines.proposal import propose_columns
     from data_pipelines.simulate import ScreenConfig, simulate_screen
+    from data_pipelines.slabs import condition_rows
     from data_pipelines.splits import (
         HeldOutCombinations,
         HeldOutPerturbations,
@@ -36,7 +37,7 @@ _HOME = {
     "Split": "splits",
     "Statistics": "statistics",
     "compute_statistics": "statistics",
-    "condition_rows": "loader",
+    "condition_rows": "slabs",
     "default_split_kind": "splits",
     "dense_counts": "layouts",
     "ingest": "ingestion",

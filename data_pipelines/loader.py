@@ -12,94 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipelines.columns import label_text
 from data_pipelines.errors import InputError
 from data_pipelines.layouts import Layout, Slabbed, padded_pairs
 from data_pipelines.memory import keep_freed_memory
+from data_pipelines.slabs import SLAB, Slabs, slabs_of
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 if TYPE_CHECKING:
     import grain
-    import pandas
 
     from data_pipelines.store import CellStore
-
-SLAB = 32
-"""Cells of one element."""
 
 # B cells of this process's part of the batch, C capacity of the store, G genes
 
 Batch = dict[str, Any]
-
-
-def condition_rows(
-    store: "CellStore | pandas.DataFrame", rows: np.ndarray, vocabulary: ConditionVocabulary
-) -> dict[str, np.ndarray]:
-    """Vocabulary rows of some cells.
-
-    Args:
-        store: a store, or an obs table with the condition fields as columns.
-        rows: integers (n,), positions in it.
-        vocabulary: the model's conditions.
-
-    Returns:
-        Field name -> int32 (n,).
-
-    Raises:
-        InputError: a field is no column.
-        UnknownLabel: a cell's label is not in the vocabulary.
-    """
-    obs: Any = getattr(store, "obs", store)
-    result = {}
-    for field in vocabulary.fields:
-        if field.name not in obs.columns:
-            raise InputError(f"condition field {field.name!r} is no obs column (present: {', '.join(obs.columns)}).")
-        labels, place = np.unique(label_text(obs[field.name].iloc[rows]).astype(str), return_inverse=True)
-        result[field.name] = np.array([field.row(str(label)) for label in labels], np.int32)[place]
-    return result
-
-
-class Slabs:
-    """Random access to the slabs of some rows of a store; the last slab wraps around to the first cells."""
-
-    def __init__(self, store: "CellStore", rows: np.ndarray, vocabulary: ConditionVocabulary) -> None:
-        self.store = store
-        self.rows = np.sort(np.asarray(rows, np.int64))
-        self.source = store.source[self.rows]
-        self.conditions = condition_rows(store, self.rows, vocabulary)
-        self.room = int(
-            store.expressed[self.rows[np.arange(len(self) * SLAB) % len(self.rows)]].reshape(-1, SLAB).sum(1).max()
-        )
-        """Expressed (cell, gene) pairs that every slab has room for; at least those of the fullest."""
-
-    def __len__(self) -> int:
-        return (len(self.rows) + SLAB - 1) // SLAB
-
-    def __repr__(self) -> str:
-        return f"Slabs({self.store!r}, {len(self.rows)} cells)"
-
-    def __getitem__(self, index: Any) -> Batch:
-        place = np.arange(int(index) * SLAB, (int(index) + 1) * SLAB) % len(self.rows)
-        rows = self.rows[place]
-        if place[-1] - place[0] == SLAB - 1:
-            genes, counts, ends = self.store.entries(rows)
-        else:  # wraps around
-            cells: Any = self.store.counts(rows)
-            genes, counts, ends = cells.indices, cells.data, cells.indptr
-        return {
-            "genes": _padded(genes, self.room, self.store.gene_dtype),
-            "counts": _padded(counts, self.room, self.store.count_dtype),
-            "ends": ends.astype(np.int32),
-            "source": self.source[place],
-            "cell": rows,
-            "conditions": {name: values[place] for name, values in self.conditions.items()},
-        }
-
-
-def _padded(values: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
-    padded = np.zeros(size, dtype)
-    padded[: len(values)] = values
-    return padded
 
 
 class _Place:
@@ -192,19 +118,9 @@ def make_loader(
     if not len(rows):
         raise InputError(f"no cells to load from {store.path}. Check the split: it must have training cells.")
     shards = shards or grain.sharding.ShardByJaxProcess(drop_remainder=True)
-    unit = SLAB * shards.shard_count
-    if batch_size < 1 or batch_size % unit:
-        fit = max(1, round(batch_size / unit)) * unit
-        raise InputError(
-            f"batch size {batch_size} must be a multiple of {unit} ({SLAB} cells x {shards.shard_count} processes). "
-            f"Pass {fit}."
-        )
+    slabs_per_batch = _slabs_per_batch(batch_size, shards.shard_count)
     keep_freed_memory()
-    slabs_per_batch = batch_size // SLAB
-    groups = [Slabs(store, group, vocabulary) for group in _groups(store, rows, balance)]
-    for slabs in groups:  # one shape for all
-        slabs.room = max(slabs.room for slabs in groups)
-    stream = _mixed(groups, evenness, seed)
+    stream = _mixed(slabs_of(store, rows, vocabulary, balance), evenness, seed)
     elastic = grain.experimental.ElasticIterator(
         stream.map_with_index(_Place(slabs_per_batch)),
         slabs_per_batch,
@@ -214,6 +130,16 @@ def make_loader(
         multiprocessing_options=_workers(workers),
     )
     return Loader(iter(elastic), store, layout)
+
+
+def _slabs_per_batch(batch_size: int, processes: int) -> int:
+    unit = SLAB * processes
+    if batch_size < 1 or batch_size % unit:
+        fit = max(1, round(batch_size / unit)) * unit
+        raise InputError(
+            f"batch size {batch_size} must be a multiple of {unit} ({SLAB} cells x {processes} processes). Pass {fit}."
+        )
+    return batch_size // SLAB
 
 
 def _mixed(groups: Sequence[Slabs], evenness: float, seed: int) -> "grain.MapDataset":
@@ -227,18 +153,6 @@ def _mixed(groups: Sequence[Slabs], evenness: float, seed: int) -> "grain.MapDat
         grain.MapDataset.source(slabs).seed(seed + number).shuffle().repeat() for number, slabs in enumerate(groups)
     ]
     return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, (weights / weights.sum()).tolist())
-
-
-def _groups(store: "CellStore", rows: np.ndarray, balance: Sequence[str]) -> list[np.ndarray]:
-    """The rows of every combination of labels, all rows as one group without columns."""
-    missing = [name for name in balance if name not in store.obs.columns]
-    if missing:
-        there = ", ".join(store.obs.columns)
-        raise InputError(f"{store.path} has no obs column {missing[0]!r} to balance over (present: {there}).")
-    if not balance:
-        return [rows]
-    places = store.obs.iloc[rows].groupby(list(balance), observed=True, sort=True, dropna=False).indices
-    return [rows[np.sort(places[key])] for key in places]
 
 
 def _workers(workers: int) -> "grain.MultiprocessingOptions | None":

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines import InputError, RandomCells, condition_rows, load_statistics, make_loader, make_split
 from data_pipelines.layouts import Slabbed, dense_counts
-from data_pipelines.loader import SLAB, Slabs
+from data_pipelines.slabs import SLAB, Slabs
 from lingshu_jax.vocabulary import UnknownLabel
 
 ALONE = grain.sharding.ShardOptions(shard_index=0, shard_count=1)

@@ -1,0 +1,110 @@
+"""Slabs: 32 consecutive cells of a split in stored order, the elements that the loader shuffles."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipelines.columns import label_text
+from data_pipelines.errors import InputError
+from lingshu_jax.vocabulary import ConditionVocabulary
+
+if TYPE_CHECKING:
+    import pandas
+
+    from data_pipelines.store import CellStore
+
+SLAB = 32
+"""Cells of one element."""
+
+
+def condition_rows(
+    store: "CellStore | pandas.DataFrame", rows: np.ndarray, vocabulary: ConditionVocabulary
+) -> dict[str, np.ndarray]:
+    """Vocabulary rows of some cells.
+
+    Args:
+        store: a store, or an obs table with the condition fields as columns.
+        rows: integers (n,), positions in it.
+        vocabulary: the model's conditions.
+
+    Returns:
+        Field name -> int32 (n,).
+
+    Raises:
+        InputError: a field is no column.
+        UnknownLabel: a cell's label is not in the vocabulary.
+    """
+    obs: Any = getattr(store, "obs", store)
+    result = {}
+    for field in vocabulary.fields:
+        if field.name not in obs.columns:
+            raise InputError(f"condition field {field.name!r} is no obs column (present: {', '.join(obs.columns)}).")
+        labels, place = np.unique(label_text(obs[field.name].iloc[rows]).astype(str), return_inverse=True)
+        result[field.name] = np.array([field.row(str(label)) for label in labels], np.int32)[place]
+    return result
+
+
+class Slabs:
+    """Random access to the slabs of some rows of a store; the last slab wraps around to the first cells."""
+
+    def __init__(self, store: "CellStore", rows: np.ndarray, vocabulary: ConditionVocabulary) -> None:
+        self.store = store
+        self.rows = np.sort(np.asarray(rows, np.int64))
+        self.source = store.source[self.rows]
+        self.conditions = condition_rows(store, self.rows, vocabulary)
+        self.room = int(
+            store.expressed[self.rows[np.arange(len(self) * SLAB) % len(self.rows)]].reshape(-1, SLAB).sum(1).max()
+        )
+        """Expressed (cell, gene) pairs that every slab has room for; at least those of the fullest."""
+
+    def __len__(self) -> int:
+        return (len(self.rows) + SLAB - 1) // SLAB
+
+    def __repr__(self) -> str:
+        return f"Slabs({self.store!r}, {len(self.rows)} cells)"
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        place = np.arange(int(index) * SLAB, (int(index) + 1) * SLAB) % len(self.rows)
+        rows = self.rows[place]
+        if place[-1] - place[0] == SLAB - 1:
+            genes, counts, ends = self.store.entries(rows)
+        else:  # wraps around
+            cells: Any = self.store.counts(rows)
+            genes, counts, ends = cells.indices, cells.data, cells.indptr
+        return {
+            "genes": _padded(genes, self.room, self.store.gene_dtype),
+            "counts": _padded(counts, self.room, self.store.count_dtype),
+            "ends": ends.astype(np.int32),
+            "source": self.source[place],
+            "cell": rows,
+            "conditions": {name: values[place] for name, values in self.conditions.items()},
+        }
+
+
+def _padded(values: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
+    padded = np.zeros(size, dtype)
+    padded[: len(values)] = values
+    return padded
+
+
+def slabs_of(
+    store: "CellStore", rows: np.ndarray, vocabulary: ConditionVocabulary, balance: Sequence[str]
+) -> list[Slabs]:
+    """The slabs of every combination of labels of some columns, all rows together without columns.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    missing = [name for name in balance if name not in store.obs.columns]
+    if missing:
+        there = ", ".join(store.obs.columns)
+        raise InputError(f"{store.path} has no obs column {missing[0]!r} to balance over (present: {there}).")
+    groups = [rows]
+    if balance:
+        places = store.obs.iloc[rows].groupby(list(balance), observed=True, sort=True, dropna=False).indices
+        groups = [rows[np.sort(places[key])] for key in places]
+    found = [Slabs(store, group, vocabulary) for group in groups]
+    for slabs in found:  # one shape for all
+        slabs.room = max(slabs.room for slabs in found)
+    return found

@@ -6,7 +6,17 @@ from typing import Any
 
 from experiments.experiment import DataConfig, Experiment
 from lingshu_jax.diffusion import ControlGuidance, CosineSchedule, GeometricSchedule, NoGuidance, SamplerConfig
-from lingshu_jax.model import DenoiserConfig, DepthNB, LogFrequency, LowRankFactors, NoBias, NoFactors
+from lingshu_jax.model import (
+    DenoiserConfig,
+    DepthNB,
+    KeepAll,
+    KeepInputs,
+    KeepProducts,
+    LogFrequency,
+    LowRankFactors,
+    NoBias,
+    NoFactors,
+)
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 
@@ -20,6 +30,9 @@ _TYPES = {
         DepthNB,
         Experiment,
         GeometricSchedule,
+        KeepAll,
+        KeepInputs,
+        KeepProducts,
         LogFrequency,
         LowRankFactors,
         MeshConfig,

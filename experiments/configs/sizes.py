@@ -5,7 +5,7 @@ import pathlib
 from typing import Literal, get_args
 
 from experiments.experiment import Experiment
-from lingshu_jax.model import DenoiserConfig, DepthNB, LowRankFactors
+from lingshu_jax.model import DenoiserConfig, DepthNB, KeepAll, LowRankFactors
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 
 Size = Literal["tiny", "small", "base"]
@@ -45,7 +45,7 @@ def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experime
         "input_scale": 2.0,
     }
     sizes = {
-        "tiny": DenoiserConfig(width=64, blocks=2, heads=1, ffn_width=128, dtype="float32", remat=False, **common),
+        "tiny": DenoiserConfig(width=64, blocks=2, heads=1, ffn_width=128, dtype="float32", remat=KeepAll(), **common),
         "small": DenoiserConfig(width=256, blocks=6, heads=4, ffn_width=1024, **common),
         "base": DenoiserConfig(width=640, blocks=13, heads=10, ffn_width=2560, **common),
     }

@@ -15,7 +15,7 @@ from lingshu_jax.diffusion.corruption import cell_keys
 from lingshu_jax.diffusion.denoising import Compilable, rows_of
 from lingshu_jax.diffusion.guidance import control_conditions
 from lingshu_jax.diffusion.schedule import SamplerConfig, masked_after
-from lingshu_jax.parallel.mesh import batch_sharding, mesh_of
+from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, mesh_of
 from lingshu_jax.tokens import ABSENT, MASK
 
 Progress = Callable[[int, int], None]
@@ -65,7 +65,9 @@ def sample(
     for first in range(0, cells, rows):
         # The last chunk is padded with copies of its last cell: one compiled shape serves every request.
         chunk = np.minimum(np.arange(first, first + rows), cells - 1)
-        tokens = _sample_chunk(parts, start[chunk], {n: r[chunk] for n, r in fields.items()}, config, keys[chunk], mesh)
+        labels = {name: rows[chunk] for name, rows in fields.items()}
+        with compiled_for(mesh):
+            tokens = _sample_chunk(parts, start[chunk], labels, config, keys[chunk], mesh)
         drawn[first : first + rows] = np.asarray(tokens)[: cells - first]
         progress(min(first + rows, cells), cells)
     return drawn

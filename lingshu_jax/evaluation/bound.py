@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lingshu_jax.diffusion.likelihood import log_likelihood_bound
-from lingshu_jax.parallel.mesh import batch_sharding, mesh_of
+from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, mesh_of
 
 
 def bound_of_cells(
@@ -48,9 +48,10 @@ def bound_of_cells(
             "keys": jax.vmap(lambda cell: jax.random.fold_in(key, cell))(jnp.asarray(cells[part], jnp.uint32)),
         }
         placed = batch if mesh is None else jax.device_put(batch, batch_sharding(mesh))
-        estimate, error = log_likelihood_bound(
-            model, jnp.asarray(placed["tokens"]), placed["conditions"], placed["keys"], draws=draws
-        )
+        with compiled_for(mesh):
+            estimate, error = log_likelihood_bound(
+                model, jnp.asarray(placed["tokens"]), placed["conditions"], placed["keys"], draws=draws
+            )
         real = slice(part[0], min(part[0] + rows, len(cells)))
         nats[real] = np.asarray(estimate)[: real.stop - real.start]
         errors[real] = np.asarray(error)[: real.stop - real.start]

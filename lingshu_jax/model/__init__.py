@@ -2,12 +2,33 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lingshu_jax.model.config import DenoiserConfig, DepthNB, LogFrequency, LowRankFactors, NoBias, NoFactors
+from lingshu_jax.model.config import (
+    DenoiserConfig,
+    DepthNB,
+    KeepAll,
+    KeepInputs,
+    KeepProducts,
+    LogFrequency,
+    LowRankFactors,
+    NoBias,
+    NoFactors,
+)
 
 if TYPE_CHECKING:
     from lingshu_jax.model.denoiser import Denoiser
 
-__all__ = ["Denoiser", "DenoiserConfig", "DepthNB", "LogFrequency", "LowRankFactors", "NoBias", "NoFactors"]
+__all__ = [
+    "Denoiser",
+    "DenoiserConfig",
+    "DepthNB",
+    "KeepAll",
+    "KeepInputs",
+    "KeepProducts",
+    "LogFrequency",
+    "LowRankFactors",
+    "NoBias",
+    "NoFactors",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from lingshu_jax.kernels.attention import attention
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.parameters import ones, scaled_normal
+from lingshu_jax.model.remat import with_remat
 
 NORM_EPSILON = 1e-6
 
@@ -54,9 +55,7 @@ class Blocks(nnx.Module):
             for name in ("attention_norm", "qkv", "attention_out", "ffn_norm", "gate", "up", "down")
         }
         block = functools.partial(_block, segment_ids=segment_ids, rope=rope)
-        if self.config.remat:
-            block = jax.checkpoint(block, prevent_cse=False)
-        return jax.lax.scan(block, x, parameters)[0]
+        return jax.lax.scan(with_remat(self.config.remat, block), x, parameters)[0]
 
 
 def _block(

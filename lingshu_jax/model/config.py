@@ -38,7 +38,23 @@ class LowRankFactors:
             raise ValueError(f"rank must be >= 1, got {self.rank}. For a model without factors choose NoFactors.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeepAll:
+    """Keep every activation of the blocks for the backward pass: fastest where they fit."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeepProducts:
+    """Keep the blocks' matrix products, and compute attention, norms and gates again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeepInputs:
+    """Keep each block's input alone, and compute the block again."""
+
+
 Start = NoBias | LogFrequency | DepthNB
+Remat = KeepAll | KeepProducts | KeepInputs
 Factors = NoFactors | LowRankFactors
 
 
@@ -72,8 +88,8 @@ class DenoiserConfig:
     """Factor on the patch inputs."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Compute type of products; parameters, statistics and logits stay in fp32."""
-    remat: bool = True
-    """Recompute the blocks' activations in the backward pass instead of keeping them."""
+    remat: Remat = KeepInputs()
+    """What the backward pass keeps of the blocks, and what it computes again."""
 
     def __post_init__(self) -> None:
         for name in ("genes_per_patch", "width", "blocks", "heads", "ffn_width"):

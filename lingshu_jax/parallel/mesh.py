@@ -1,5 +1,6 @@
 """The device mesh (data, fsdp, tensor) and how batches lie on it."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -58,6 +59,11 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
     """This process's rows of every array of a batch, as global arrays."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+
+
+def compiled_for(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
+    """While in this context, functions are compiled for the mesh: its platform, and kernels over its axes."""
+    return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def mesh_of(arrays: Any) -> Mesh | None:

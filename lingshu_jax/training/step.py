@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, Key
 
 from lingshu_jax.diffusion.objective import training_loss
 from lingshu_jax.model.compression import densify, places_of
-from lingshu_jax.parallel.mesh import replicated
+from lingshu_jax.parallel.mesh import compiled_for, replicated
 from lingshu_jax.training.state import ModelParts, TrainState
 from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary
 
@@ -63,7 +63,8 @@ def make_step(
             noise_key = jax.random.fold_in(key, _NOISE_STREAM)
             return training_loss(model, tokens, conditions, batch["position"], noise_key, expressed)
 
-        loss, gradients = jax.value_and_grad(loss_of)(state.params)
+        with compiled_for(mesh):
+            loss, gradients = jax.value_and_grad(loss_of)(state.params)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lingshu_jax.model import Denoiser, DenoiserConfig, DepthNB, LowRankFactors, NoFactors
+from lingshu_jax.model import Denoiser, DenoiserConfig, DepthNB, KeepAll, LowRankFactors, NoFactors
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
@@ -32,7 +32,7 @@ CONFIG = DenoiserConfig(
     zero_origin=True,
     input_scale=2.0,
     dtype="float32",
-    remat=False,
+    remat=KeepAll(),
 )
 
 

@@ -1,15 +1,25 @@
-"""Which attention implementation runs: the one public function, its semantics and its dispatch."""
+"""The one public function of attention: its semantics, its checks, and the implementations by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.attention.reference import xla_attention
+from lingshu_jax.kernels.attention.auto import Auto
+from lingshu_jax.kernels.attention.implementation import Implementation
+from lingshu_jax.kernels.attention.library import Cudnn, Tokamax
+from lingshu_jax.kernels.attention.pallas_tpu import PallasTpu
+from lingshu_jax.kernels.attention.reference import Xla
 
-Implementation = Literal["auto", "xla"]
+Name = Literal["auto", "xla", "pallas_tpu", "cudnn", "tokamax"]
 
-_IMPLEMENTATIONS: Mapping[str, Callable[..., Array]] = {"auto": xla_attention, "xla": xla_attention}
+IMPLEMENTATIONS: Mapping[str, Implementation] = {
+    "auto": Auto(),
+    "xla": Xla(),
+    "pallas_tpu": PallasTpu(),
+    "cudnn": Cudnn(),
+    "tokamax": Tokamax(),
+}
 
 
 def attention(
@@ -19,7 +29,7 @@ def attention(
     segment_ids: Int[Array, "B N"],
     *,
     rope: Int[Array, "N"] | Int[Array, "B N"] | None = None,
-    implementation: Implementation = "auto",
+    implementation: Name | Implementation = "auto",
 ) -> Float[Array, "B N H K"]:
     """Bidirectional self-attention inside segments.
 
@@ -33,15 +43,24 @@ def attention(
         v: values.
         segment_ids: int32, the same for queries and keys; 0 = nothing there.
         rope: positions for the rotary embedding of q and k, int32; a negative one is not rotated. None rotates none.
-        implementation: "auto" picks the fastest validated one for the platform; "xla" is the reference.
+        implementation: "auto" picks the fastest validated one for the platform; "xla" is the reference; "pallas_tpu",
+            "cudnn" and "tokamax" (optional) are for their platforms; or an `Implementation` with settings of its own.
 
     Raises:
-        ValueError: shapes do not fit, or the implementation does not exist.
+        ValueError: shapes do not fit, or the implementation does not exist or cannot compute them.
     """
     if not (q.shape == k.shape == v.shape and q.ndim == 4):
         raise ValueError(f"q, k and v must share one shape (B, N, H, K); got {q.shape}, {k.shape}, {v.shape}.")
+    if q.shape[3] % 2:
+        raise ValueError(f"the head size must be even, got {q.shape[3]}: RoPE rotates halves.")
     if segment_ids.shape != q.shape[:2]:
         raise ValueError(f"segment_ids must have shape (B, N) = {q.shape[:2]}, got {segment_ids.shape}.")
-    if implementation not in _IMPLEMENTATIONS:
-        raise ValueError(f"no attention implementation {implementation!r}; there are: {', '.join(_IMPLEMENTATIONS)}.")
-    return _IMPLEMENTATIONS[implementation](q, k, v, segment_ids, rope)
+    if rope is not None and rope.shape not in (q.shape[1:2], q.shape[:2]):
+        raise ValueError(f"rope must have shape (N,) or (B, N) of {q.shape[:2]}, got {rope.shape}.")
+    if isinstance(implementation, str) and implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"no attention implementation {implementation!r}; there are: {', '.join(IMPLEMENTATIONS)}.")
+    chosen = IMPLEMENTATIONS[implementation] if isinstance(implementation, str) else implementation
+    reason = chosen.unsupported(q.shape)
+    if reason:
+        raise ValueError(f"{type(chosen).__name__} cannot compute attention here: {reason}. Choose 'auto' or 'xla'.")
+    return chosen(q, k, v, segment_ids, rope)

@@ -9,8 +9,16 @@ ROPE_BASE = 10_000.0
 def rotate(x: Float[Array, "B N H K"], positions: Int[Array, "N"] | Int[Array, "B N"]) -> Float[Array, "B N H K"]:
     """Rotate the two halves of each head by position-dependent angles; a negative position leaves its row as it is."""
     half = x.shape[-1] // 2
-    frequency = ROPE_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.maximum(positions, 0).astype(jnp.float32)[..., None] * frequency  # (N, K/2) or (B, N, K/2)
-    cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]  # a head axis of 1
+    cos, sin = cos_and_sin(positions, half)
+    cos, sin = cos[..., None, :], sin[..., None, :]  # a head axis of 1
     first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def cos_and_sin(
+    positions: Int[Array, "*B N"], half: int
+) -> tuple[Float[Array, "*B N half"], Float[Array, "*B N half"]]:
+    """fp32 cosines and sines of every position's angles; 1 and 0 for negative positions."""
+    frequency = ROPE_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = jnp.maximum(positions, 0).astype(jnp.float32)[..., None] * frequency
+    return jnp.cos(angle), jnp.sin(angle)

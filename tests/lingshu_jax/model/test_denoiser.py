@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lingshu_jax.model import DenoiserConfig, DepthNB, LogFrequency, LowRankFactors, NoBias, NoFactors
+from lingshu_jax.model import (
+    DenoiserConfig,
+    DepthNB,
+    KeepInputs,
+    KeepProducts,
+    LogFrequency,
+    LowRankFactors,
+    NoBias,
+    NoFactors,
+)
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser
 from lingshu_jax.model.negative_binomial import log_pmf, log_token_mass
@@ -87,7 +96,15 @@ def test_depth_moves_the_start_as_a_negative_binomial_of_scaled_mean():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"start": NoBias(), "zero_origin": False}, {"remat": True}, {"head_tokens": 104}], ids=str
+    "settings",
+    [
+        {},
+        {"start": NoBias(), "zero_origin": False},
+        {"remat": KeepInputs()},
+        {"remat": KeepProducts()},
+        {"head_tokens": 104},
+    ],
+    ids=str,
 )
 def test_nll_of_the_fused_path_is_that_of_the_logits(settings):
     model, tokens = denoiser(trained=True, **settings), masked()

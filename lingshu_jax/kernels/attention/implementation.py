@@ -1,0 +1,28 @@
+"""What an attention implementation is: a small frozen type that computes `attention`, or says why it cannot."""
+
+import abc
+import dataclasses
+
+from jaxtyping import Array, Float, Int
+
+# B cells, N positions, H heads, K head size
+
+
+@dataclasses.dataclass(frozen=True)
+class Implementation(abc.ABC):
+    """One way to compute `attention`, with its semantics and its gradients."""
+
+    def unsupported(self, shape: tuple[int, ...]) -> str | None:
+        """Why q of this shape (B, N, H, K) cannot be computed; None where it can."""
+        return None
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        q: Float[Array, "B N H K"],
+        k: Float[Array, "B N H K"],
+        v: Float[Array, "B N H K"],
+        segment_ids: Int[Array, "B N"],
+        rope: Int[Array, "N"] | Int[Array, "B N"] | None,
+    ) -> Float[Array, "B N H K"]:
+        """See `attention`."""

@@ -1,0 +1,41 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lingshu_jax.kernels.attention import Xla, attention
+from tests.lingshu_jax.kernels.attention.base import AttentionTests, B, H, K, N, normal
+
+Q = jnp.zeros((B, N, H, K))
+ONES = jnp.ones((B, N), jnp.int32)
+
+
+class TestAuto(AttentionTests):
+    implementation = "auto"
+
+
+def test_rotation_makes_scores_depend_on_distance_and_leaves_negative_positions():
+    q, k, v, _ = normal((B, N, H, K), jnp.float32)
+    near = attention(q, k, v, ONES, rope=jnp.arange(N))
+    np.testing.assert_allclose(attention(q, k, v, ONES, rope=jnp.arange(N) + 5), near, atol=1e-5)
+    assert not np.allclose(attention(q, k, v, ONES), near, atol=1e-3)
+    unmoved = attention(q, k, v, ONES, rope=jnp.full(N, -1))
+    np.testing.assert_array_equal(unmoved, attention(q, k, v, ONES, rope=jnp.zeros(N, int)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "match"),
+    [
+        ((Q, Q[:, :5], Q, ONES), {}, "share one shape"),
+        ((Q[..., :3], Q[..., :3], Q[..., :3], ONES), {}, "must be even, got 3"),
+        ((Q, Q, Q, ONES[:, 1:]), {}, "segment_ids must have shape"),
+        ((Q, Q, Q, ONES), {"rope": jnp.arange(N - 1)}, "rope must have shape"),
+        ((Q, Q, Q, ONES), {"implementation": "magic"}, "no attention implementation 'magic'; there are: auto, xla"),
+    ],
+)
+def test_misfitting_arguments_are_refused(arguments, settings, match):
+    with pytest.raises(ValueError, match=match):
+        attention(*arguments, **settings)
+
+
+def test_an_implementation_with_settings_of_its_own_can_be_given():
+    np.testing.assert_allclose(attention(Q, Q, Q, ONES, implementation=Xla(queries_at_once=5)), Q)

@@ -109,7 +109,7 @@ def _sample_chunk(
             continue
         scale = config.guidance.scale_at(k)
         control = control_conditions(conditions, parts.structure.merge(parts.arrays).conditions) if scale else None
-        tokens = _reveal(
+        tokens = reveal(
             parts.structure,
             parts.arrays,
             tokens,
@@ -144,7 +144,7 @@ def _draw_depth(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _reveal(
+def reveal(
     structure: Any,
     arrays: Any,
     tokens: Int[Array, "R G"],

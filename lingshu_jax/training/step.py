@@ -44,9 +44,32 @@ def make_step(
         mesh: where the arrays lie.
         state_shardings: shardings of the state, in and out.
     """
+    compiled = jit_step(
+        parts.graph,
+        tx,
+        seed=seed,
+        ema_decay=ema_decay,
+        condition_dropout=condition_dropout,
+        mesh=mesh,
+        state_shardings=state_shardings,
+    )
+    return lambda state, batch: compiled(state, batch, parts.fixed, measured)
+
+
+def jit_step(
+    graph: Any,
+    tx: optax.GradientTransformation,
+    *,
+    seed: int,
+    ema_decay: float,
+    condition_dropout: float,
+    mesh: Mesh,
+    state_shardings: TrainState,
+) -> Any:
+    """`(state, batch, fixed arrays, measured) -> (state, metrics)` under `jax.jit`, for running or for lowering."""
 
     def step(state: TrainState, batch: Any, fixed: Any, measured: Array) -> tuple[TrainState, dict[str, Array]]:
-        model_parts = ModelParts(parts.graph, fixed)
+        model_parts = ModelParts(graph, fixed)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss_of(params: Any) -> Array:
@@ -76,8 +99,7 @@ def make_step(
         }
         return TrainState(state.step + 1, params, ema, opt_state), metrics
 
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, replicated(mesh)))
-    return lambda state, batch: compiled(state, batch, parts.fixed, measured)
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, replicated(mesh)))
 
 
 def drop_perturbation(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from lingshu_jax.kernels.attention.implementation import Implementation
 from lingshu_jax.kernels.attention.rope import cos_and_sin
-from lingshu_jax.kernels.attention.shards import over_mesh
+from lingshu_jax.kernels.shards import over_cells_and_heads
 
 # B cells, N positions, M = N padded to whole blocks, H heads, K head size, n queries of a block
 
@@ -54,7 +54,7 @@ class PallasTpu(Implementation):
         if rope is None:
             rope = jnp.full(q.shape[1:2], -1, jnp.int32)
         rope = jnp.broadcast_to(rope, segment_ids.shape) if rope.ndim == 2 else rope[None]
-        return over_mesh(functools.partial(_attention, self.interpret), q, k, v, segment_ids, rope)
+        return over_cells_and_heads(functools.partial(_attention, self.interpret), q, k, v, segment_ids, rope)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from lingshu_jax.kernels.gene_head.head import GeneHead, slot_logits, token_counts
 from lingshu_jax.kernels.gene_head.tiles import join_genes, join_states, map_genes, slots_of, split_tiles
+from lingshu_jax.kernels.shards import over_cells
 
 
 def token_nll(head: GeneHead, targets: Int[Array, "B P S"]) -> Float[Array, "B P S"]:
@@ -24,7 +25,13 @@ def weighted_cross_entropy(
     logits are, and only scaled by the incoming cotangent later. Entries of weight 0 add nothing, whatever their target.
     """
     base = None if head.base is None else jax.lax.stop_gradient(head.base)
-    return _cross_entropy(head.states, head.matrix, head.tilt, base, targets, weights)
+    by_device = over_cells(_cells_cross_entropy, (head.states, head.tilt, targets, weights), (head.matrix, base))
+    return by_device.sum()
+
+
+def _cells_cross_entropy(cells: tuple[Array, ...], shared: tuple[Array, ...]) -> Float[Array, "1"]:
+    states, tilt, targets, weights = cells
+    return _cross_entropy(states, shared[0], tilt, shared[1], targets, weights)[None]
 
 
 @jax.custom_vjp

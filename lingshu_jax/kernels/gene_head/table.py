@@ -2,10 +2,14 @@
 
 # B cells, P patches, S genes per patch, C places, D width, T table rows (input tokens, and one for padding slots)
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from lingshu_jax.kernels.platform import target_platform
+from lingshu_jax.kernels.shards import over_cells
 from lingshu_jax.tokens import ABSENT, INPUT_VOCAB_SIZE, MASK, OVERFLOW
 
 PADDING = INPUT_VOCAB_SIZE
@@ -44,10 +48,30 @@ def patch_inputs(
             outside the layout stands for nothing. Most genes are not expressed, so the gather, and above all the
             scatter of its gradient, get shorter by their share.
     """
+    return over_cells(_patch_inputs, (tokens, expressed), table)
+
+
+def _patch_inputs(cells: tuple[Array, Array | None], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
+    tokens, expressed = cells
+    if target_platform() == "tpu":
+        return _one_hot(tokens, table).astype(table.dtype)
     if expressed is None:
         return _gather_all(tokens, table).astype(table.dtype)
     inputs = _gather_expressed(tokens, table, expressed) + _sum_of_common(tokens, table)
     return inputs.astype(table.dtype)
+
+
+def _one_hot(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
+    """Products with indicators, slot by slot: matrix units are fast where gathers and scatters are not."""
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def add_slot(total: Array, slot: tuple[Array, Array]) -> tuple[Array, None]:
+        rows, slot_tokens = slot
+        indicators = jax.nn.one_hot(slot_tokens, rows.shape[0], dtype=rows.dtype)
+        return total + jnp.einsum("bpt,td->bpd", indicators, rows, preferred_element_type=jnp.float32), None
+
+    zero = jnp.zeros((*tokens.shape[:2], table.shape[-1]), jnp.float32)
+    return jax.lax.scan(add_slot, zero, (table, jnp.moveaxis(tokens, 2, 0)))[0]
 
 
 def _gather_all(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:

@@ -2,6 +2,7 @@
 
 # B cells, P patches, p patches of a tile, S genes per patch
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lingshu_jax.kernels.gene_head.head import GeneHead, slot_logits
+from lingshu_jax.kernels.shards import over_cells
 
 ROWS_PER_TILE = 2048
 """About this many (cell, patch) rows of logits exist at a time: 2.3 MB of fp32 at 281 tokens."""
@@ -20,7 +22,7 @@ Tiles = dict[str, Any]
 def split_tiles(head: GeneHead, **per_gene: Float[Array, "B P S"]) -> Tiles:
     """Arrays by tile, tile axis first: `states` (tiles, B, p, D), `base` (tiles, S, p, V), per-gene (tiles, S, B, p).
 
-    Patches, not cells, are tiled, because cells may lie on different devices. The last tile is padded with zeros.
+    Patches are tiled, not cells; the last tile is padded with zeros.
     """
     cells, patches = head.states.shape[:2]
     tiles = max(1, min(patches, round(cells * patches / ROWS_PER_TILE)))
@@ -63,6 +65,13 @@ def map_genes(
     function: Callable[..., Array], heads: tuple[GeneHead, ...], **per_gene: Float[Array, "B P S"]
 ) -> Float[Array, "B P S"]:
     """Apply `function(logits of each head (B, p, V)..., **per_gene slot values (B, p)) -> (B, p)` to every gene."""
+    cells = ([(head.states, head.tilt) for head in heads], per_gene)
+    return over_cells(functools.partial(_map_genes, function), cells, [(head.matrix, head.base) for head in heads])
+
+
+def _map_genes(function: Callable[..., Array], cells: Any, shared: Any) -> Float[Array, "B P S"]:
+    by_cell, per_gene = cells
+    heads = [GeneHead(states, *fixed, tilt) for (states, tilt), fixed in zip(by_cell, shared, strict=True)]
     names = tuple(per_gene)
     tiles = (split_tiles(heads[0], **per_gene), *(split_tiles(head) for head in heads[1:]))
 

@@ -87,8 +87,9 @@ bench: install
 	$(BIN)/python -m experiments.benchmarks.ingest
 
 check-tpu: install
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[tpu]'
-	$(BIN)/python -m experiments.check_tpu $(SET)
+	@# Beside the environment: where jax sees libtpu it looks for a TPU at every start.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --target $(VENV)/tpu libtpu
+	PYTHONPATH=$(VENV)/tpu $(BIN)/python -m experiments.check_tpu $(SET)
 
 # Names that are promised, and not built in this version.
 ui results chaos fuzz:

@@ -2,11 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lingshu_jax.kernels.gene_head import (
     PADDING,
     GeneHead,
     all_logits,
+    cross_entropy,
     draw_tokens,
     invert_cumulative,
     patch_inputs,
@@ -16,6 +18,7 @@ from lingshu_jax.kernels.gene_head import (
     token_table,
     weighted_cross_entropy,
 )
+from lingshu_jax.kernels.gene_head import table as table_module
 from lingshu_jax.tokens import ABSENT, INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
 
 B, P, S, D = 3, 5, 4, 8
@@ -134,6 +137,79 @@ def test_fused_loss_and_gradients_equal_the_naive_ones(gene_head, rows_per_tile)
         if gradient is not None:
             scale = float(jnp.abs(gradient).max())
             np.testing.assert_allclose(gradients[name], gradient, atol=1e-5 * scale, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.9, 1.0])
+def test_masked_rows_alone_give_the_same_loss_and_gradients_and_more_than_fit_too(
+    gene_head, rows_per_tile, monkeypatch, share
+):
+    monkeypatch.setattr(cross_entropy, "FEWEST_CELLS", 1)
+    rng = np.random.default_rng(7)
+    targets = jnp.asarray(rng.integers(0, VOCAB_SIZE, (B, P, S)))
+    weights = jnp.asarray(rng.uniform(0.1, 1, (B, P, S)) * (rng.uniform(size=(B, P, S)) < share), jnp.float32)
+    parts = {"states": gene_head.states, "matrix": gene_head.matrix, "tilt": gene_head.tilt}
+    value, gradients = jax.value_and_grad(
+        lambda parts: weighted_cross_entropy(GeneHead(base=gene_head.base, **parts), targets, weights)
+    )(parts)
+    expected, expected_gradients = jax.value_and_grad(
+        lambda parts: (naive_nll(GeneHead(base=gene_head.base, **parts), targets) * weights).sum()
+    )(parts)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for found, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
+        scale = float(jnp.abs(other).max())
+        np.testing.assert_allclose(found, other, atol=1e-5 * scale, rtol=1e-4)
+
+
+def test_rows_without_a_masked_gene_are_not_computed(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "FEWEST_CELLS", 1)
+    h = head()
+    spoiled = GeneHead(h.states.at[0, 0].set(jnp.nan), h.matrix, h.base, h.tilt)
+    targets, weights = jnp.zeros((B, P, S), int), jnp.zeros((B, P, S)).at[1:, ::2].set(1.0)
+
+    def gradient(parts):
+        return jax.grad(lambda m: weighted_cross_entropy(GeneHead(parts.states, m, h.base, h.tilt), targets, weights))(
+            parts.matrix
+        )
+
+    np.testing.assert_array_equal(gradient(spoiled), gradient(h))
+    monkeypatch.setattr(cross_entropy, "FEWEST_CELLS", 100)
+    assert jnp.isnan(gradient(spoiled)).any()  # all rows are
+
+
+def test_on_a_mesh_every_device_computes_its_cells():
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    rng, cells = np.random.default_rng(8), 8
+    tokens = jnp.asarray(rng.choice([0, 0, 3, 90, MASK, ABSENT], size=(cells, P, S)))
+    weights = jnp.asarray(rng.uniform(size=(cells, P, S)) * (np.asarray(tokens) == MASK), jnp.float32)
+    tilt = 0.01 * normal(4, cells, P, S)
+
+    def run(tokens, weights, tilt, rows, matrix):
+        def loss(rows, matrix, tilt):
+            states = patch_inputs(tokens, rows)
+            return weighted_cross_entropy(GeneHead(states, matrix, None, tilt), jnp.zeros_like(tokens), weights)
+
+        nll = token_nll(GeneHead(patch_inputs(tokens, rows), matrix, None, tilt), jnp.zeros_like(tokens))
+        return jax.value_and_grad(loss, argnums=(0, 1, 2))(rows, matrix, tilt), nll
+
+    shared = table(zero_origin=False), normal(1, S, D, VOCAB_SIZE) / D
+    expected = run(tokens, weights, tilt, *shared)
+    rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        compiled = jax.jit(run).lower(*jax.device_put((tokens, weights, tilt), rows), *shared).compile()
+    found = compiled(*jax.device_put((tokens, weights, tilt), rows), *shared)
+    assert found[1].sharding.is_equivalent_to(rows, 3)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+    assert "all-gather" not in compiled.as_text()
+
+
+def test_indicators_give_the_same_inputs_and_gradients_as_the_gather(tokens, monkeypatch):
+    rows, weight = table(zero_origin=True), normal(3, B, P, D)
+    loss = lambda t: (patch_inputs(tokens, t) * weight).sum()  # noqa: E731
+    gathered, gradient = patch_inputs(tokens, rows), jax.grad(loss)(rows)
+    monkeypatch.setattr(table_module, "target_platform", lambda: "tpu")
+    np.testing.assert_allclose(patch_inputs(tokens, rows), gathered, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(rows), gradient, rtol=1e-5, atol=1e-5)
 
 
 def test_entries_of_weight_0_add_nothing_whatever_their_target():

@@ -159,10 +159,6 @@ class Denoiser(nnx.Module):
         `depth` replaces the posterior mean of the cell's depth.
         """
         dtype = jnp.dtype(self.config.dtype)
-        conditions = conditions or {}
-        self.condition_tokens.check(conditions)
-        depth = self.start.depth(tokens, conditions) if depth is None else depth
-        prefix = self._prefix(tokens, depth, conditions)
         table = token_table(
             self.embedding[...],
             self.w_down[...],
@@ -170,18 +166,32 @@ class Denoiser(nnx.Module):
             scale=self.config.input_scale,
             dtype=dtype,
         )
-        inputs = patch_inputs(tokens, table, expressed) + self.patch_embedding[...].astype(dtype)
-        x = jnp.concatenate([prefix.astype(dtype), inputs], axis=1)
+        states, tilt = self.transform(patch_inputs(tokens, table, expressed), tokens, conditions, depth=depth)
+        matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32)
+        return GeneHead(states, matrix.astype(dtype), self.start.base(), tilt)
+
+    def transform(
+        self,
+        inputs: Float[Array, "B P D"],
+        tokens: Int[Array, "B P S"],
+        conditions: Conditions | None,
+        *,
+        depth: Float[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B P D"], Float[Array, "B P S"] | None]:
+        """Everything between the gene layers: compressed patches to their last states, and the shift of log-rates."""
+        conditions = conditions or {}
+        self.condition_tokens.check(conditions)
+        depth = self.start.depth(tokens, conditions) if depth is None else depth
+        prefix = self._prefix(tokens, depth, conditions)
+        inputs = inputs + self.patch_embedding[...].astype(inputs.dtype)
+        x = jnp.concatenate([prefix.astype(inputs.dtype), inputs], axis=1)
         # A patch without a measured gene is no key for anybody.
         measured = (tokens <= MASK).any(axis=2)
         segment_ids = jnp.concatenate([jnp.ones(prefix.shape[:2], bool), measured], axis=1).astype(jnp.int32)
         rope = np.concatenate([np.full(prefix.shape[1], NOT_ROTATED), np.arange(inputs.shape[1])]).astype(np.int32)
         x = self.blocks(x, segment_ids, jnp.asarray(rope))
         states = rms_norm(x[:, prefix.shape[1] :], self.final_norm[...])
-        matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32).astype(
-            dtype
-        )
-        return GeneHead(states, matrix, self.start.base(), self._tilt(tokens, depth, conditions, x))
+        return states, self._tilt(tokens, depth, conditions, x)
 
     def _prefix(
         self, tokens: Int[Array, "B P S"], depth: Float[Array, "B"] | None, conditions: Conditions

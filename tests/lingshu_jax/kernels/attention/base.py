@@ -77,16 +77,16 @@ def normal(shape, dtype, seed=0):
 
 
 def largest_error(found, expected) -> float:
-    """Relative to the largest value of the array."""
+    """Relative to the largest value of the array, or to 0.1 where all are smaller: arrays here are of the order 1."""
     difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
-    return float(difference / (np.abs(np.asarray(expected)).max() + 1e-30))
+    return float(difference / max(np.abs(np.asarray(expected)).max(), 0.1))
 
 
 class AttentionTests:
     """Subclass it as `Test...`, with the implementation, and what it rounds to."""
 
     implementation: Implementation
-    tolerance: ClassVar = {jnp.float32: 5e-6, jnp.bfloat16: 2.5e-2}
+    tolerance: ClassVar = {jnp.float32: 5e-6, jnp.bfloat16: 2e-2}
 
     def run(self, q, k, v, segment_ids, d_out, rope=None):
         """Output and the three gradients."""

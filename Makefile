@@ -83,6 +83,8 @@ runs: install
 bench: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[bench]'
 	$(BIN)/python -m experiments.benchmarks.gene_layers $(SET)
+	$(BIN)/python -m experiments.benchmarks.step
+	$(BIN)/python -m experiments.benchmarks.attention
 	$(BIN)/python -m experiments.benchmarks.loader
 	$(BIN)/python -m experiments.benchmarks.ingest
 

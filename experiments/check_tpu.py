@@ -10,6 +10,7 @@ status 1 when something does not compile or does not fit.
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -96,8 +97,8 @@ def kernels(devices: list[Any]) -> Iterator[Compiled]:
         def forward(q: Any, k: Any, v: Any, s: Any, length: int = length) -> Any:
             return attention(q, k, v, s, rope=jnp.arange(length), implementation="pallas_tpu")
 
-        def both(q: Any, k: Any, v: Any, s: Any) -> Any:
-            out, pull = jax.vjp(lambda *x: forward(*x, s), q, k, v)
+        def both(q: Any, k: Any, v: Any, s: Any, forward: Any = forward) -> Any:
+            out, pull = jax.vjp(functools.partial(forward, s=s), q, k, v)
             return out, pull(out)
 
         for name, function in (("forward", forward), ("forward and backward", both)):

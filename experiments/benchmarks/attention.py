@@ -23,7 +23,9 @@ FORWARD, BACKWARD = 2, 5
 
 def run(name: str, q: Any, k: Any, v: Any, segment_ids: Any, d_out: Any | None = None) -> Any:
     """The output; with `d_out` the gradients too."""
-    forward = functools.partial(attention, segment_ids=segment_ids, rope=jnp.arange(q.shape[1]), implementation=name)
+    forward = functools.partial(
+        attention, segment_ids=segment_ids, rope=jnp.arange(q.shape[1]), implementation=IMPLEMENTATIONS[name]
+    )
     if d_out is None:
         return forward(q, k, v)
     out, pull = jax.vjp(forward, q, k, v)

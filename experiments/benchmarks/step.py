@@ -67,7 +67,7 @@ def compare(config: DenoiserConfig, genes: int, cells: int, names: tuple[str, ..
     model = Denoiser(config, layout, rngs=nnx.Rngs(0))
     graph, params, fixed = nnx.split(model, nnx.Param, ...)
     # The head starts at 0: some weights, so that the losses say something.
-    params["w_head"][...] = 0.02 * jax.random.normal(jax.random.key(1), params["w_head"].shape)
+    params["w_head"][...] = 0.02 * jax.random.normal(jax.random.key(1), model.w_head[...].shape)
     tokens, expressed = make_cells(layout, cells)
     arguments = params, fixed, tokens, expressed, jnp.arange(cells), jax.random.key(0)
     return {name: measure(jax.value_and_grad(losses(graph)[name]), *arguments) for name in names}

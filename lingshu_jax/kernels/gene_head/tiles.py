@@ -71,7 +71,9 @@ def map_genes(
 
 def _map_genes(function: Callable[..., Array], cells: Any, shared: Any) -> Float[Array, "B P S"]:
     by_cell, per_gene = cells
-    heads = [GeneHead(states, *fixed, tilt) for (states, tilt), fixed in zip(by_cell, shared, strict=True)]
+    heads = [
+        GeneHead(states, matrix, base, tilt) for (states, tilt), (matrix, base) in zip(by_cell, shared, strict=True)
+    ]
     names = tuple(per_gene)
     tiles = (split_tiles(heads[0], **per_gene), *(split_tiles(head) for head in heads[1:]))
 

@@ -103,8 +103,16 @@ class Location:
         for pending in [self.kvstore.write(key, None) for key in keys]:
             pending.result()
 
-    def array(self, name: str, *, write: bool = False) -> "tensorstore.TensorStore":
-        """An existing zarr array of the folder."""
+    def array(
+        self, name: str, *, write: bool = False, cache: "tensorstore.Context | None" = None
+    ) -> "tensorstore.TensorStore":
+        """An existing zarr array of the folder.
+
+        Args:
+            name: its key.
+            write: whether it is to be written as well.
+            cache: of `new_cache`, where decoded chunks are to stay in memory; without it nothing stays.
+        """
         import tensorstore
 
         spec = {
@@ -113,8 +121,7 @@ class Location:
             "recheck_cached_data": False,
             "recheck_cached_metadata": False,
         }
-        context = _context_without_cache() if write else _context()
-        return tensorstore.open(spec, open=True, read=True, write=write, context=context).result()
+        return tensorstore.open(spec, open=True, read=True, write=write, context=cache or _context()).result()
 
     def zarr(self, *, read_only: bool = True) -> "Store":
         """The folder as zarr's own kind of store."""
@@ -133,17 +140,16 @@ class Location:
         return Location, (self.url,)
 
 
+def new_cache() -> "tensorstore.Context":
+    """A cache of decoded chunks. It trusts what it holds: another store at the same place needs another cache."""
+    import tensorstore
+
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}}, _context())
+
+
 @functools.cache
 def _context() -> "tensorstore.Context":
-    """One for the process: a shared cache, and one memory:// for all."""
+    """One for the process, so that there is one memory:// for all. It keeps no chunk."""
     import tensorstore
 
-    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
-
-
-@functools.cache
-def _context_without_cache() -> "tensorstore.Context":
-    """What is written is not read again: kept, it would only fill memory."""
-    import tensorstore
-
-    return tensorstore.Context({"cache_pool": {}}, _context())
+    return tensorstore.Context({"cache_pool": {}})

@@ -4,10 +4,12 @@ import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from data_pipelines.contents import CONTENTS, check_contents
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.matrix import Matrix, open_matrix
 from data_pipelines.ingestion.source import Source
+from data_pipelines.location import Location
 
 if TYPE_CHECKING:
     import pandas
@@ -110,6 +112,9 @@ class ZarrSource(AnnDataSource):
                 f"{given.path} cannot be opened as zarr ({str(error).splitlines()[0]}). "
                 "Write it with AnnData.write_zarr."
             ) from error
+        place = Location(given.path)
+        if place.exists(CONTENTS):  # a cell store is an input like any other, but knows what it should hold
+            check_contents(place)
         super().__init__(given, root)
 
 

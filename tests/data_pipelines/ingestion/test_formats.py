@@ -145,6 +145,13 @@ def test_a_store_is_an_input_too(tmp_path):
     assert (again.counts(again.stored_row) != first.counts(np.arange(40))).nnz == 0
 
 
+def test_a_store_that_lost_a_file_is_no_input(tmp_path):
+    ingest(_h5ad(tmp_path), tmp_path / "first.store", columns=Columns())
+    (tmp_path / "first.store" / "X" / "data" / "c" / "0").unlink()
+    with pytest.raises(InputError, match=r"first.store lacks 1 of its files \(X/data/c/0\)"):
+        ingest(tmp_path / "first.store", tmp_path / "again", columns=Columns())
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [

@@ -132,7 +132,8 @@ def measure_targets(task: TargetTask) -> Targets:
     detected = np.zeros(sums.shape, np.int64)
     with open_source(task.input) as source:
         for first, block in source.matrix.blocks(task.budget, task.first, task.last):
-            counts = task.alignment.align(raw_counts(block, first=first, where=source.where))
+            counts = raw_counts(block, first=first, where=source.where)
+            counts = task.alignment.align(counts, where=source.where)
             library = np.maximum(np.asarray(counts.sum(1), np.float64).ravel(), 1.0)
             rows = slice(first - task.first, first - task.first + n_rows(counts))
             target, control = task.target[rows], task.control[rows]

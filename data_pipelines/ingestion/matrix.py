@@ -4,6 +4,7 @@ Nothing is checked but the layout: `counts.py` says what raw counts are.
 """
 
 import abc
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,11 +37,12 @@ class Matrix(abc.ABC):
 
     @abc.abstractmethod
     def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+        self, budget: int, first: int = 0, last: int | None = None, *, scratch: pathlib.Path | None = None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
         """Yield (first row, CSR rows) of rows first..last in order, in the stored dtype, columns sorted.
 
-        A block holds about `budget` bytes at most.
+        A block holds about `budget` bytes at most. What must be sorted on disk first is sorted in a folder inside
+        `scratch`, which goes away again; by default in the system's folder for temporary files.
         """
 
     def chunks(self, budget: int) -> list[tuple[int, int]]:
@@ -81,7 +83,7 @@ class CsrMatrix(Matrix):
         return list(_cuts(self.indptr(0, self.shape[0]), budget))
 
     def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+        self, budget: int, first: int = 0, last: int | None = None, *, scratch: pathlib.Path | None = None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
         indptr = self.indptr(first, self.shape[0] if last is None else last)
         for start, stop in _cuts(indptr, min(budget, _QUICK_BLOCK)):
@@ -90,7 +92,9 @@ class CsrMatrix(Matrix):
             require_inside(indices, self.shape[1], self.where)
             rows = (data, indices.astype(np.int32, copy=False), (indptr[start : stop + 1] - low).astype(np.int32))
             block = scipy.sparse.csr_matrix(rows, shape=(stop - start, self.shape[1]))
-            block.sum_duplicates()
+            if not block.has_canonical_format:
+                block.data = block.data.astype(np.float64)  # a sum of 8 bits may need more; exact for all counts
+                block.sum_duplicates()
             yield first + start, block
 
 
@@ -110,7 +114,7 @@ class DenseMatrix(Matrix):
         return [(first, min(first + rows, self.shape[0])) for first in range(0, self.shape[0], rows)]
 
     def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+        self, budget: int, first: int = 0, last: int | None = None, *, scratch: pathlib.Path | None = None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
         last = self.shape[0] if last is None else last
         rows = self._rows(min(budget, _QUICK_BLOCK))

@@ -97,11 +97,11 @@ def write_runs(arguments: tuple[Work, int]) -> RunFacts:
     waiting: list[Cells] = []
     most = plan["chunk_bytes"] // BYTES_PER_ENTRY
     with open_source(Input(path=pathlib.Path(source["path"]), layer=source["layer"])) as opened:
-        for first, block in opened.matrix.blocks(plan["chunk_bytes"], chunk.first, chunk.last):
+        for first, block in opened.matrix.blocks(plan["chunk_bytes"], chunk.first, chunk.last, scratch=partial):
             counts = raw_counts(block, first=first, where=opened.where, slots=opened.other_slots)
             where = chunk.offset + first
             rows = np.array(destination[where : where + n_rows(block)])
-            cells = _narrow(rows, alignment.align(counts), plan["genes"])
+            cells = _narrow(rows, alignment.align(counts, where=opened.where), plan["genes"])
             # A matrix that can only be read whole is more than one run.
             if waiting and sum(len(some.genes) for some in [*waiting, cells]) > most:
                 facts.append(_write_run(partial / str(len(facts)), waiting))

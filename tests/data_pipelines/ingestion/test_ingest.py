@@ -1,6 +1,7 @@
 import json
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,25 @@ def test_every_layout_and_whole_number_type_gives_the_same_cells(layout, dtype, 
     counts = _counts()
     store = ingest(_write(tmp_path / "a.h5ad", layout(counts.astype(dtype))), tmp_path / "s", columns=Columns())
     assert (store.counts(store.stored_row) != counts).nnz == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool, np.float32])
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_entries_that_are_stored_twice_are_summed_exactly(dtype, by_columns, tmp_path):
+    file = _write(tmp_path / "a.h5ad", _counts(4, 4, dtype=dtype))
+    value = {np.uint8: 200, np.int8: 100, bool: 1, np.float32: 2**24}[dtype]
+    with h5py.File(file, "r+") as stored:
+        stored["X"].attrs["encoding-type"] = "csc_matrix" if by_columns else "csr_matrix"
+        for name, values in {
+            "data": np.full(12, value).astype(dtype),
+            "indices": np.full(12, 3),
+            "indptr": np.arange(0, 13, 3),
+        }.items():
+            del stored["X"][name]
+            stored["X"][name] = values
+    store = ingest(file, tmp_path / "s", columns=Columns())
+    dense = store.counts(store.stored_row).toarray()
+    assert ((dense.T if by_columns else dense)[:, 3] == 3 * value).all()
 
 
 def test_memory_bound_does_not_change_the_store(tmp_path, monkeypatch):
@@ -94,6 +114,24 @@ def test_files_are_joined_over_the_union_of_their_genes(tmp_path):
     assert store.source[store.stored_row].tolist() == [0] * 20 + [1] * 30
     assert store.obs["donor"].iloc[store.stored_row].tolist() == ["1"] * 20 + ["2"] * 30
     assert store.obs.index.is_unique
+
+
+def test_values_stay_what_they_are_where_another_file_lacks_the_column(tmp_path):
+    obs = {
+        "id": np.arange(4) + 2**60 + 1,
+        "yes": np.arange(4) % 2 == 0,
+        "kind": pd.Categorical([1, 2, 1, None]),
+        "name": pd.Categorical(["x", "y", "x", None]),
+    }
+    a = _write(tmp_path / "a.h5ad", _counts(4), obs=obs)
+    b = _write(tmp_path / "b.h5ad", _counts(3), obs={"kind": pd.Categorical([3, 3, 1])})
+    store = ingest([a, b], tmp_path / "s", columns=Columns())
+    read = anndata.read_zarr(tmp_path / "s").obs.iloc[store.stored_row]
+    assert read["id"].tolist() == [*obs["id"], pd.NA, pd.NA, pd.NA]
+    assert read["yes"].tolist() == [True, False, True, False, pd.NA, pd.NA, pd.NA]
+    assert read["kind"].cat.categories.tolist() == [1, 2, 3]
+    assert read["kind"].astype(object).fillna("none").tolist() == [1, 2, 1, "none", 3, 3, 1]
+    assert read["name"].cat.categories.tolist() == ["x", "y"]
 
 
 def test_counts_take_the_smallest_type_that_holds_them(tmp_path):

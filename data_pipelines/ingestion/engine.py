@@ -62,7 +62,7 @@ class _Processes:
         self._pool: Any = None
 
     def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
-        from concurrent.futures import ThreadPoolExecutor, as_completed
+        from concurrent.futures import ThreadPoolExecutor, as_completed, wait
         from concurrent.futures.process import BrokenProcessPool
 
         task = functools.partial(_tidily, task)
@@ -80,14 +80,17 @@ class _Processes:
             return
 
         self._pool = self._pool or _pool(self._workers)
+        futures = [self._pool.submit(task, argument) for argument in arguments]
         try:
-            for future in as_completed([self._pool.submit(task, argument) for argument in arguments]):
+            for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise Interrupted(
                 "a worker process was killed, probably for lack of memory. Run the same command again to go on, with a "
                 "smaller --memory-mb or fewer --workers. (A script of your own needs an `if __name__ == '__main__':`.)"
             ) from error
+        finally:  # whoever hears of a mistake may remove what the other tasks still write to
+            wait([future for future in futures if not future.cancel()])
 
     def close(self) -> None:
         if self._pool is not None:

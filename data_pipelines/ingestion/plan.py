@@ -22,6 +22,7 @@ from data_pipelines.ingestion.source import Source
 from data_pipelines.ingestion.tables import Identity, as_labels, combined_obs, manifest, store_var
 from data_pipelines.ingestion.work import Chunk, Work, chunks_of
 from data_pipelines.progress import Progress
+from data_pipelines.system_errors import save_array
 
 if TYPE_CHECKING:
     import pandas
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _SHUFFLE, _SUBSAMPLE = 0, 1
 """Streams of random numbers of one seed."""
+_FEWEST_CELLS = 3
 _LARGEST_CHUNK = 512 * 2**20
 _HASHED_TOGETHER, _READ_TOGETHER = 64 * 2**20, 2**20
 
@@ -66,6 +68,11 @@ class Prepared:
         inputs = np.flatnonzero(kept)
         if not len(inputs):
             raise InputError("the filters leave no cell. Loosen --screen.* or the manifest's keep.")
+        if len(inputs) < _FEWEST_CELLS:
+            raise InputError(
+                f"{len(inputs)} cells are too few: training, validation and test cells need {_FEWEST_CELLS}. "
+                "Pass more cells, or leave out fewer."
+            )
         destination = np.full(self.n_cells, -1, np.int64)
         destination[inputs] = np.random.default_rng([self.identity.seed, _SHUFFLE]).permutation(len(inputs))
         work.start(
@@ -87,7 +94,7 @@ class Prepared:
         if not lengths.any():
             names = ", ".join(source.where for source in self.sources)
             raise InputError(f"every count is zero in {names}: there is nothing to learn from. Pass raw UMI counts.")
-        np.save(work.path / "indptr.npy", np.concatenate([[0], np.cumsum(lengths)]))
+        save_array(work.path / "indptr.npy", np.concatenate([[0], np.cumsum(lengths)]))
         return {
             "cells": len(lengths),
             "genes": len(self.identity.panel),

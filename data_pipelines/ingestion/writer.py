@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.contents import write_contents
 from data_pipelines.location import Location
+from data_pipelines.system_errors import told_as_system_errors
 
 if TYPE_CHECKING:
     import pandas
@@ -76,7 +77,8 @@ def complete(
 
     from data_pipelines.zarr_store import RootLast
 
-    store.array("X/indptr", write=True).write(indptr).result()
+    with told_as_system_errors(store / "X"):
+        store.array("X/indptr", write=True).write(indptr).result()
     target = RootLast(store)
     root = zarr.open_group(target, mode="a", zarr_format=3)
     root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})

@@ -136,7 +136,7 @@ def test_values_stay_what_they_are_where_another_file_lacks_the_column(tmp_path)
 
 def test_counts_take_the_smallest_type_that_holds_them(tmp_path):
     for largest, dtype in ((65_535, np.uint16), (65_536, np.uint32)):
-        counts = scipy.sparse.csr_matrix(np.array([[largest, 0], [1, 2]]))
+        counts = scipy.sparse.csr_matrix(np.array([[largest, 0], [1, 2], [1, 1]]))
         store = ingest(_write(tmp_path / f"{largest}.h5ad", counts), tmp_path / str(largest), columns=Columns())
         assert anndata.read_zarr(store.path.path).X.dtype == dtype
         assert store.counts(store.stored_row).max() == largest

@@ -64,7 +64,7 @@ class Prepared:
         # A worker holds one chunk, or one group of shards, with its copies: those are counted per entry.
         chunk_bytes = min(max(1, memory // 2), _LARGEST_CHUNK)
         chunks = chunks_of(self.sources, chunk_bytes)
-        kept, left_out = self._kept(chunks, chunk_bytes, runner, progress)
+        kept, left_out = self._kept(chunks, chunk_bytes, work.path, runner, progress)
         inputs = np.flatnonzero(kept)
         if not len(inputs):
             raise InputError("the filters leave no cell. Loosen --screen.* or the manifest's keep.")
@@ -117,7 +117,7 @@ class Prepared:
         cells = np.bincount(source[kept], minlength=len(self.sources))
         about = manifest(self.identity, self.sources, cells, totals) | {
             "left_out": plan["left_out"],
-            "notes": list(notes),
+            "notes": [*notes, *self._uncontrolled(kept)],
         }
         uns = {
             "cell_store": {
@@ -130,16 +130,23 @@ class Prepared:
             uns["planted_truth"] = truth
         return self.obs.iloc[order], store_var(self.sources, self.identity.alignments, self.identity.panel), uns
 
+    def _uncontrolled(self, kept: np.ndarray) -> list[str]:
+        columns = self.identity.columns
+        if columns.perturbation is None:
+            return []
+        labels = label_text(self.obs[columns.perturbation].iloc[kept])
+        if columns.is_control(labels).any():
+            return []
+        return ["the filters leave no control cell: no effect can be measured against controls."]
+
     def _kept(
-        self, chunks: Sequence[Chunk], budget: int, runner: Runner, progress: Progress
+        self, chunks: Sequence[Chunk], budget: int, scratch: pathlib.Path, runner: Runner, progress: Progress
     ) -> tuple[np.ndarray, dict[str, int]]:
         """bool (N,), the cells that stay, and how many each filter left out."""
         columns, labels = self.identity.columns, as_labels(self.obs, self.identity.columns)
         kept = np.concatenate([_kept_of(source) for source in self.sources])
         found = None
         if self.screen.needs_expression:
-            if columns.perturbation is None:
-                raise InputError("--screen.max-residual needs --columns.perturbation.")
             of = self.identity
             found = measure_knockdown(
                 labels,
@@ -151,6 +158,7 @@ class Prepared:
                 budget=budget,
                 runner=runner,
                 progress=progress,
+                scratch=scratch.absolute(),
             )
         rng = np.random.default_rng([self.identity.seed, _SUBSAMPLE])
         chosen, left_out = choose_cells(self.screen, labels, columns, kept, found, rng)
@@ -173,6 +181,7 @@ def prepare(
     Raises:
         InputError: genes or columns do not fit.
     """
+    screen.require_perturbation(columns)
     chosen, alignments = build_panel([source.genes for source in sources], panel, genes)
     obs = combined_obs(sources, columns, guides)
     identity = Identity(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -129,6 +130,7 @@ class DaskCluster:
                 "--dask needs dask.distributed. Install it with: pip install 'lingshu-jax[ingest]'"
             ) from None
         try:
+            self._knock()  # a client that finds nobody takes long to go away, and complains
             client = Client(self.address, timeout=10, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
@@ -139,6 +141,14 @@ class DaskCluster:
             if not client.scheduler_info(n_workers=-1)["workers"]:
                 raise InputError(f"the scheduler {self.address} has no workers. Start some: dask worker {self.address}")
             yield client
+
+    def _knock(self) -> None:
+        from distributed.comm import get_address_host_port
+
+        if self.address.startswith("inproc:"):
+            return
+        with socket.create_connection(get_address_host_port(self.address), timeout=10):
+            pass
 
 
 @dataclasses.dataclass(frozen=True)

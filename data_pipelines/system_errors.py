@@ -44,8 +44,19 @@ def save_array(path: pathlib.Path, array: "np.ndarray") -> None:
     """
     import numpy as np
 
-    try:
+    with named(path):
         np.save(path, array)
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path) -> Iterator[None]:
+    """Name the file that cannot be written.
+
+    Raises:
+        OSError: as before, with the file's name.
+    """
+    try:
+        yield
     except OSError as error:
         code = error.errno or errno.ENOSPC  # numpy says no more than that less was written than asked
         raise OSError(code, os.strerror(code), str(path)) from error

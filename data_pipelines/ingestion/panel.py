@@ -124,7 +124,13 @@ def build_panel(
     if choice == INTERSECTION:
         everywhere = np.logical_and.reduce([np.isin(kept, matched.positions) for _, matched in found])
         kept = np.where(everywhere, np.cumsum(everywhere) - 1, -1).astype(np.int32)
-    panel = GenePanel(tuple(gene for gene, place in zip(names.genes, kept, strict=True) if place >= 0))
+    genes = tuple(gene for gene, place in zip(names.genes, kept, strict=True) if place >= 0)
+    if not genes:
+        inputs = ", ".join(table.name for table in tables)
+        if names.genes:
+            raise InputError(f"no gene is in all of {inputs}. Take their union with --genes.panel union.")
+        raise InputError(f"no feature of {inputs} is a gene (column feature_types). Pass 'Gene Expression' features.")
+    panel = GenePanel(genes)
     to_panel = np.append(kept, np.int32(-1))  # position -1 stays -1
     return panel, [Alignment(to_panel[m.positions], len(panel), column, m.by_case) for column, m in found]
 

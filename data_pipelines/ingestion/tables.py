@@ -10,6 +10,7 @@ from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_contro
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.joined import joined, storable, with_room_for_missing
+from data_pipelines.ingestion.names import fault_of_name, require_name
 from data_pipelines.ingestion.panel import Alignment
 from data_pipelines.ingestion.screen import Guides
 from data_pipelines.ingestion.source import Source
@@ -85,9 +86,8 @@ def combined_obs(sources: Sequence[Source], columns: Columns, guides: Guides | N
         tables.append(table)
     obs: Any = joined(tables)
     for name in (*columns.fields, *filter(None, (columns.batch,))):
-        if "/" in name:
-            raise InputError(f"column {name!r} cannot be stored because of its '/'. Rename it in a manifest.")
-    obs = obs[[name for name in obs.columns if "/" not in str(name)]].copy()  # zarr takes '/' for a folder
+        require_name(name, "--columns")
+    obs = obs[[name for name in obs.columns if name in ADDED or fault_of_name(name) is None]].copy()
     if columns.perturbation is not None:
         check_controls(columns, set(label_text(obs[columns.perturbation])), ", ".join(s.name for s in sources))
     obs[INPUT_COLUMN] = np.arange(len(obs), dtype=np.int64)
@@ -113,8 +113,8 @@ def store_var(sources: Sequence[Source], alignments: Sequence[Alignment], panel:
 
     tables = []
     for source, alignment in zip(sources, alignments, strict=True):
-        table = source.var()
-        table = table[[name for name in table.columns if "/" not in str(name)]]
+        table = source.var
+        table = table[[name for name in table.columns if fault_of_name(name) is None]]
         kept = np.unique(alignment.positions, return_index=True)[1]
         kept = kept[alignment.positions[kept] >= 0]
         tables.append(table.iloc[kept].set_axis(pandas.Index(alignment.positions[kept]), axis=0))
@@ -178,7 +178,9 @@ def _with_targets(table: "pandas.DataFrame", name: str, columns: Columns, guides
             "Add them to the map; controls map to their control label."
         )
     targets = np.array([guides.targets.get(str(label), UNKNOWN) for label in labels], dtype=object)
-    return table.assign(**{columns.perturbation: targets[place]})
+    table = table.copy(deep=False)
+    table[columns.perturbation] = targets[place]
+    return table
 
 
 def _categories(text: np.ndarray) -> Any:

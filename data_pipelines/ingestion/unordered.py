@@ -11,7 +11,9 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.damage import reading
 from data_pipelines.ingestion.matrix import BYTES_PER_ENTRY, MOST_ROWS, Matrix, require_inside
+from data_pipelines.system_errors import named
 
 # n rows (cells), G columns (genes), z stored entries
 
@@ -30,10 +32,9 @@ class UnorderedMatrix(Matrix):
     def triplets(self, at_most: int) -> Iterator[Triplets]:
         """Yield the entries, about `at_most` at a time."""
 
-    def blocks(
-        self, budget: int, first: int = 0, last: int | None = None, *, scratch: pathlib.Path | None = None
+    def read_blocks(
+        self, budget: int, first: int, last: int, scratch: pathlib.Path | None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        last = self.shape[0] if last is None else last
         groups = max(1, -(-self.entries * BYTES_PER_ENTRY // budget), -(-self.shape[0] // MOST_ROWS))
         rows = -(-self.shape[0] // groups)
         with tempfile.TemporaryDirectory(prefix="cells-from-genes-", dir=scratch) as name:
@@ -58,8 +59,11 @@ class UnorderedMatrix(Matrix):
             entries = np.empty(len(order), _ENTRY)
             entries["row"], entries["column"], entries["value"] = row[order], column[order], value[order]
             numbers, starts = np.unique(group[order], return_index=True)
-            for number, start, stop in zip(numbers, starts, [*starts[1:], len(order)], strict=True):
-                with (folder / str(number)).open("ab") as file:
+            for number, start, stop in zip(
+                numbers, starts, np.append(starts[1:], len(order))[: len(starts)], strict=True
+            ):
+                part = folder / str(number)
+                with named(part), part.open("ab") as file:
                     file.write(entries[start:stop].tobytes())
 
 
@@ -97,7 +101,7 @@ class MatrixMarket(UnorderedMatrix):
             InputError: the file is no coordinate file of real or integer values.
         """
         self.path = path
-        try:
+        with reading(str(path)):
             with _open_text(path) as file:
                 head = file.readline().lower().split()
                 self._skip = 1
@@ -106,10 +110,6 @@ class MatrixMarket(UnorderedMatrix):
                     self._skip += 1
                     line = file.readline()
             size = [int(part) for part in line.split()]
-        except (OSError, EOFError, ValueError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}). Copy or write it again."
-            ) from error
         kind = head[2:5]
         if (
             len(size) != 3
@@ -125,11 +125,23 @@ class MatrixMarket(UnorderedMatrix):
         return self._entries
 
     def triplets(self, at_most: int) -> Iterator[Triplets]:
+        seen = 0
+        for table in self._tables(at_most):
+            gene, cell = table["gene"].to_numpy() - 1, table["cell"].to_numpy() - 1
+            require_inside(gene, self.shape[1], self.where)
+            require_inside(cell, self.shape[0], self.where)
+            seen += len(table)
+            yield cell, gene.astype(np.int32), table["count"].to_numpy()
+        if seen != self._entries:
+            raise InputError(
+                f"{self.path} has {seen:,} entries, its header says {self._entries:,}: it is cut short. Copy it again."
+            )
+
+    def _tables(self, at_most: int) -> Iterator[Any]:
         import pandas
 
-        seen = 0
         try:
-            tables = pandas.read_csv(
+            return pandas.read_csv(
                 self.path,
                 sep=r"\s+",
                 header=None,
@@ -139,22 +151,8 @@ class MatrixMarket(UnorderedMatrix):
                 chunksize=at_most,
                 engine="c",
             )
-            for table in tables:
-                gene, cell = table["gene"].to_numpy() - 1, table["cell"].to_numpy() - 1
-                require_inside(gene, self.shape[1], self.where)
-                require_inside(cell, self.shape[0], self.where)
-                seen += len(table)
-                yield cell, gene.astype(np.int32), table["count"].to_numpy()
-        except (OSError, EOFError, ValueError) as error:
-            if isinstance(error, pandas.errors.EmptyDataError):
-                return
-            raise InputError(
-                f"{self.path} cannot be read ({str(error).splitlines()[0]}). Copy or write it again."
-            ) from error
-        if seen != self._entries:
-            raise InputError(
-                f"{self.path} has {seen:,} entries, its header says {self._entries:,}: it is cut short. Copy it again."
-            )
+        except pandas.errors.EmptyDataError:
+            return iter(())
 
 
 def _open_text(path: pathlib.Path) -> Any:

@@ -2,6 +2,7 @@
 
 import abc
 import gzip
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -59,9 +60,8 @@ class UnorderedMatrix(Matrix):
             entries = np.empty(len(order), _ENTRY)
             entries["row"], entries["column"], entries["value"] = row[order], column[order], value[order]
             numbers, starts = np.unique(group[order], return_index=True)
-            for number, start, stop in zip(
-                numbers, starts, np.append(starts[1:], len(order))[: len(starts)], strict=True
-            ):
+            bounds = itertools.pairwise([*starts, len(order)])
+            for number, (start, stop) in zip(numbers, bounds, strict=True):
                 part = folder / str(number)
                 with named(part), part.open("ab") as file:
                     file.write(entries[start:stop].tobytes())

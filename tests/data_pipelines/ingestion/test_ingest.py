@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import anndata
@@ -8,6 +9,7 @@ import pytest
 import scipy.sparse
 
 from data_pipelines import CellStore, Columns, InputError, ingest
+from data_pipelines.ingestion import unordered
 from data_pipelines.ingestion.writer import CHUNK
 from tests.data_pipelines.conftest import SCREEN
 
@@ -82,9 +84,19 @@ def test_memory_bound_does_not_change_the_store(tmp_path, monkeypatch):
 def test_column_blocks_are_bounded_too(tmp_path, monkeypatch):
     counts = _counts(300, 40)
     monkeypatch.setattr("data_pipelines.ingestion.unordered.BYTES_PER_ENTRY", 2**11)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))  # entries are sorted in the work folder
     file = _write(tmp_path / "a.h5ad", scipy.sparse.csc_matrix(counts))
     store = ingest(file, tmp_path / "s", columns=Columns(), memory_mb=1)
     assert (store.counts(store.stored_row) != counts).nnz == 0
+
+
+def test_sorting_columns_by_cells_opens_few_files(monkeypatch):
+    columns, opened = scipy.sparse.csc_matrix(_counts(300, 40)), []
+    monkeypatch.setattr(unordered, "named", lambda path: opened.append(path) or contextlib.nullcontext())
+    matrix = unordered.CscMatrix(columns.data, columns.indices, columns.indptr, columns.shape, "a.h5ad (X)")
+    blocks = list(matrix.blocks(2**12))
+    assert len(blocks) > 20
+    assert len(opened) <= len(blocks)
 
 
 def test_the_shuffle_is_global(tmp_path):

@@ -33,5 +33,6 @@ def reading(where: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise
-        said = " ".join(next(iter(str(error).strip("'\"").splitlines()), "").split())[:300] or type(error).__name__
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error  # without its quotes
+        said = " ".join(next(iter(str(reason).splitlines()), "").split())[:300] or type(error).__name__
         raise InputError(f"{where} cannot be read ({said}). Copy or write it again.") from error

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Split,
         default_split_kind,
         load_split,
+        make_default_split,
         make_split,
     )
     from data_pipelines.statistics import Statistics, compute_statistics, load_statistics
@@ -43,6 +44,7 @@ _HOME = {
     "ingest": "ingestion",
     "inspect_files": "inspect",
     "load_split": "splits",
+    "make_default_split": "splits",
     "load_statistics": "statistics",
     "make_loader": "loader",
     "make_split": "splits",
@@ -69,6 +71,7 @@ __all__ = [
     "inspect_files",
     "load_split",
     "load_statistics",
+    "make_default_split",
     "make_loader",
     "make_split",
     "padded_pairs",

@@ -81,8 +81,10 @@ def label_text(values: Any) -> np.ndarray:
         names = label_text(pandas.Series(values.cat.categories))
         codes = values.cat.codes.to_numpy()
         return np.append(names, UNKNOWN).astype(object)[codes]
-    if pandas.api.types.is_float_dtype(values.dtype) and (values.dropna() % 1 == 0).all():
-        values = values.astype("Int64")
+    if pandas.api.types.is_float_dtype(values.dtype):
+        there = values.dropna()
+        if (there.abs() < 2.0**63).all() and (there % 1 == 0).all():
+            values = values.astype("Int64")
     missing = values.isna().to_numpy()
     text = np.array([str(value).strip() for value in values], dtype=object)
     text[missing | np.isin(np.char.lower(text.astype(str)), sorted(_MISSING))] = UNKNOWN

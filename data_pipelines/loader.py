@@ -96,7 +96,7 @@ def make_loader(
         rows: integers, the stored rows to draw from (a split's `train`).
         vocabulary: conditions; every label of `rows` must be in it.
         batch_size: cells of the global batch, a multiple of 32 and of 32 times the number of processes.
-        seed: of the order.
+        seed: of the order, >= 0.
         workers: processes that read ahead; 0 reads in threads of this process.
         balance: obs columns (`_source` for the input files) over whose combinations cells are balanced.
         evenness: 1 gives every combination the same weight, 0 its share of the cells; between: share ** (1 - evenness).
@@ -111,12 +111,14 @@ def make_loader(
         int32 (B,).
 
     Raises:
-        InputError: there are no rows, the batch size does not fit, or a column to balance over is missing.
+        InputError: there are no rows, the batch size or the seed does not fit, or a column to balance over is missing.
     """
     import grain
 
     if not len(rows):
         raise InputError(f"no cells to load from {store.path}. Check the split: it must have training cells.")
+    if seed < 0:
+        raise InputError(f"the loader's seed must be >= 0, got {seed}.")
     shards = shards or grain.sharding.ShardByJaxProcess(drop_remainder=True)
     slabs_per_batch = _slabs_per_batch(batch_size, shards.shard_count)
     keep_freed_memory()

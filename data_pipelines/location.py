@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.system_errors import told_as_system_errors
 
 if TYPE_CHECKING:
     import tensorstore
     from zarr.abc.store import Store
 
 _URL = re.compile(r"^(gs|s3|memory|file)://")
+_WHOLE_URL = re.compile(r"^((gs|s3|memory)://[^/]|file:///)")
 _CACHE_BYTES = 256 * 2**20
 """Decoded chunks that stay in memory: neighbouring slabs share chunks."""
 
@@ -28,9 +30,15 @@ class Location:
         """Take a path or a gs://, s3://, memory:// or file:// URL.
 
         Raises:
-            InputError: the URL is of a kind that cannot be stored in.
+            InputError: the URL is of a kind that cannot be stored in, or no whole path or URL.
         """
         text = str(url)
+        if not text or "\0" in text:
+            raise InputError(f"{text!r} is no path. Pass a folder, or a gs://, s3:// or file:// URL.")
+        if text.startswith("file:") and not text.startswith("file:///"):
+            raise InputError(f"{text} is no file URL of this machine. Write file:///FOLDER, or the path alone.")
+        if _URL.match(text) and not _WHOLE_URL.match(text):
+            raise InputError(f"{text} names no bucket. Write gs://BUCKET/STORE or s3://BUCKET/STORE.")
         if "://" in text and not _URL.match(text):
             raise InputError(f"{text} cannot be stored in. Use a path, or a gs://, s3:// or file:// URL.")
         self.url = text.removeprefix("file://").rstrip("/") or "/"
@@ -70,6 +78,11 @@ class Location:
         """The folder on this machine's file system; None in an object store."""
         return None if _URL.match(self.url) else pathlib.Path(self.url)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is of this process alone."""
+        return self.url.startswith("memory://")
+
     def spec(self) -> dict[str, Any] | str:
         """The TensorStore key-value store of this folder."""
         if self.path is None:
@@ -83,7 +96,8 @@ class Location:
 
     def write(self, key: str, value: bytes) -> None:
         """Store bytes under `key`, whole or not at all."""
-        self.kvstore.write(key, value).result()
+        with told_as_system_errors(self / key):
+            self.kvstore.write(key, value).result()
 
     def exists(self, key: str) -> bool:
         """Whether something is stored under `key` itself."""
@@ -95,16 +109,26 @@ class Location:
 
         # The narrowest ranges in byte order: up to the key with a zero byte, or to the next prefix.
         end = prefix + "\0" if exactly else prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ""
-        keys = self.kvstore.list(tensorstore.KvStore.KeyRange(prefix, end)).result()
+        with told_as_system_errors(self):
+            keys = self.kvstore.list(tensorstore.KvStore.KeyRange(prefix, end)).result()
         return sorted(key.decode() for key in keys)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete what is stored under these keys."""
-        for pending in [self.kvstore.write(key, None) for key in keys]:
-            pending.result()
+        with told_as_system_errors(self):
+            for pending in [self.kvstore.write(key, None) for key in keys]:
+                pending.result()
 
-    def array(self, name: str, *, write: bool = False) -> "tensorstore.TensorStore":
-        """An existing zarr array of the folder."""
+    def array(
+        self, name: str, *, write: bool = False, cache: "tensorstore.Context | None" = None
+    ) -> "tensorstore.TensorStore":
+        """An existing zarr array of the folder.
+
+        Args:
+            name: its key.
+            write: whether it is to be written as well.
+            cache: of `new_cache`, where decoded chunks are to stay in memory; without it nothing stays.
+        """
         import tensorstore
 
         spec = {
@@ -113,8 +137,7 @@ class Location:
             "recheck_cached_data": False,
             "recheck_cached_metadata": False,
         }
-        context = _context_without_cache() if write else _context()
-        return tensorstore.open(spec, open=True, read=True, write=write, context=context).result()
+        return tensorstore.open(spec, open=True, read=True, write=write, context=cache or _context()).result()
 
     def zarr(self, *, read_only: bool = True) -> "Store":
         """The folder as zarr's own kind of store."""
@@ -133,17 +156,16 @@ class Location:
         return Location, (self.url,)
 
 
+def new_cache() -> "tensorstore.Context":
+    """A cache of decoded chunks. It trusts what it holds: another store at the same place needs another cache."""
+    import tensorstore
+
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}}, _context())
+
+
 @functools.cache
 def _context() -> "tensorstore.Context":
-    """One for the process: a shared cache, and one memory:// for all."""
+    """One for the process, so that there is one memory:// for all. It keeps no chunk."""
     import tensorstore
 
-    return tensorstore.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
-
-
-@functools.cache
-def _context_without_cache() -> "tensorstore.Context":
-    """What is written is not read again: kept, it would only fill memory."""
-    import tensorstore
-
-    return tensorstore.Context({"cache_pool": {}}, _context())
+    return tensorstore.Context({"cache_pool": {}})

@@ -88,6 +88,14 @@ def _padded(values: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
     return padded
 
 
+def _combinations(obs: "pandas.DataFrame", columns: Sequence[str]) -> np.ndarray:
+    """The number of each row's combination of labels (n,), in the order of the labels; missing ones are a label too."""
+    import pandas
+
+    codes = [pandas.factorize(obs[name], sort=True, use_na_sentinel=False)[0] for name in columns]
+    return np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].ravel()
+
+
 def slabs_of(
     store: "CellStore", rows: np.ndarray, vocabulary: ConditionVocabulary, balance: Sequence[str]
 ) -> list[Slabs]:
@@ -102,8 +110,8 @@ def slabs_of(
         raise InputError(f"{store.path} has no obs column {missing[0]!r} to balance over (present: {there}).")
     groups = [rows]
     if balance:
-        places = store.obs.iloc[rows].groupby(list(balance), observed=True, sort=True, dropna=False).indices
-        groups = [rows[np.sort(places[key])] for key in places]
+        group = _combinations(store.obs.iloc[rows], balance)
+        groups = [rows[group == number] for number in range(group.max() + 1)]
     found = [Slabs(store, group, vocabulary) for group in groups]
     for slabs in found:  # one shape for all
         slabs.room = max(slabs.room for slabs in found)

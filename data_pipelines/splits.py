@@ -33,6 +33,7 @@ __all__ = [
     "confounded",
     "default_split_kind",
     "load_split",
+    "make_default_split",
     "make_split",
 ]
 
@@ -177,6 +178,30 @@ def make_split(store: "CellStore", kind: SplitKind, *, name: str = "default") ->
     Raises:
         InputError: the store's conditions do not allow this kind, or another split of this name exists.
     """
+    split = _assigned(store, kind, name)
+    key = _key(name)
+    if store.path.exists(key) and load_split(store, name).hash != split.hash:
+        raise InputError(f"{store.path}/{key} holds another split. Pass another --name, or remove the file.")
+    store.path.write(key, _to_json(split))
+    return split
+
+
+def make_default_split(store: "CellStore") -> tuple[Split, str | None]:
+    """The split that every new store gets, written as 'default', and a note where it is not of the usual kind.
+
+    Raises:
+        InputError: another split of this name exists.
+    """
+    kind, note = default_split_kind(store.columns, store.obs), None
+    try:
+        _assigned(store, kind, "default")
+    except InputError as error:
+        kind, note = RandomCells(), f"the default split is of random cells: {error}"
+    return make_split(store, kind), note
+
+
+def _assigned(store: "CellStore", kind: SplitKind, name: str) -> Split:
+    """The split that this kind makes of the store; not written."""
     assignment = kind.assign(store, np.random.default_rng(kind.seed))
     part = assignment.part
     split = Split(
@@ -191,10 +216,6 @@ def make_split(store: "CellStore", kind: SplitKind, *, name: str = "default") ->
     )
     if not len(split.train):
         raise InputError(f"split {name!r} leaves no cell for training. Hold out less.")
-    key = _key(name)
-    if store.path.exists(key) and load_split(store, name).hash != split.hash:
-        raise InputError(f"{store.path}/{key} holds another split. Pass another --name, or remove the file.")
-    store.path.write(key, _to_json(split))
     return split
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.columns import Columns
+from data_pipelines.contents import check_contents
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN, as_labels
-from data_pipelines.ingestion.writer import CONTENTS
-from data_pipelines.location import Location
+from data_pipelines.location import Location, new_cache
 from lingshu_jax.vocabulary import GenePanel
 
 if TYPE_CHECKING:
@@ -55,11 +55,7 @@ class CellStore:
             raise InputError(
                 f"{path} is a cell store of format {manifest.get('format')}; this version reads {FORMAT}. Ingest again."
             )
-        missing = set((path.read(CONTENTS) or b"").decode().splitlines()) - set(path.list_keys())
-        if missing:
-            raise InputError(
-                f"{path} lacks {len(missing)} of its files ({min(missing)}). Copy it again, or ingest again."
-            )
+        check_contents(path)
         return cls(path, manifest)
 
     def __repr__(self) -> str:
@@ -151,7 +147,8 @@ class _Rows:
 
     def __init__(self, path: Location) -> None:
         self._path = path
-        self._data, self._indices = path.array("X/data"), path.array("X/indices")
+        cache = new_cache()  # of this store alone: tomorrow another one may lie at its place
+        self._data, self._indices = path.array("X/data", cache=cache), path.array("X/indices", cache=cache)
         try:
             self.indptr: np.ndarray = path.array("X/indptr").read().result()
         except ValueError as error:

@@ -6,6 +6,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from data_pipelines.location import Location
+from data_pipelines.system_errors import told_as_system_errors
 
 ROOT = "zarr.json"
 """Key of the root's metadata."""
@@ -51,7 +52,8 @@ class KeyValueStore(Store):
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
-        await self.location.kvstore.write(key, value.to_bytes())
+        with told_as_system_errors(self.location / key):
+            await self.location.kvstore.write(key, value.to_bytes())
 
     async def delete(self, key: str) -> None:
         self._check_writable()

@@ -19,13 +19,16 @@ from data_pipelines.ingestion.engine import Engine, Local
 from data_pipelines.ingestion.genes import GeneRules
 from data_pipelines.ingestion.panel import UNION
 from data_pipelines.ingestion.screen import Guides, Screen
+from data_pipelines.ingestion.slots import with_slots
+from data_pipelines.ingestion.target import existing_store, publish, usable_target, work_folder
+from data_pipelines.ingestion.work import Work
 from data_pipelines.location import Location
 from data_pipelines.progress import Progress, silent
 
 if TYPE_CHECKING:
     from data_pipelines.ingestion.engine import Runner
     from data_pipelines.ingestion.plan import Prepared
-    from data_pipelines.ingestion.work import Work
+    from data_pipelines.ingestion.runs import RunFacts
     from data_pipelines.store import CellStore
     from lingshu_jax.vocabulary import GenePanel
 
@@ -75,43 +78,63 @@ def ingest(
     """
     from data_pipelines.ingestion.inputs import find_inputs
     from data_pipelines.ingestion.plan import prepare
-    from data_pipelines.ingestion.slots import with_slots
     from data_pipelines.ingestion.source import open_sources
-    from data_pipelines.ingestion.work import Work
+    from data_pipelines.store import CellStore
 
-    target = Location(out)
-    work = Work(_work_folder(target, scratch))
+    target = usable_target(out)
+    work = Work(work_folder(target, scratch))
+    engine = Local() if target.in_memory else engine
     inputs, notes = with_slots(find_inputs(paths, layer=layer))
     with open_sources(inputs) as sources, engine.open() as (runner, workers):
         prepared = prepare(sources, columns, panel, genes, screen, guides=guides, seed=seed, runner=runner)
-        existing = _existing(target, prepared.identity.hash)
+        existing = existing_store(target, prepared.identity.hash)
         if existing is not None:
+            work.remove_leftover(prepared.identity.hash)
             return existing
         with _removed_when_refused(work), work.locked():
             if (work.plan() or {}).get("identity") != prepared.identity.hash:
                 prepared.start(work, memory_mb * 2**20 // workers, runner, progress)
             _build(work, target, prepared, notes, runner, progress)
     work.remove()
-    return _open(target)
+    return CellStore.open(target)
 
 
 def _build(
-    work: "Work", target: Location, prepared: "Prepared", notes: Sequence[str], runner: "Runner", progress: Progress
+    work: Work, target: Location, prepared: "Prepared", notes: Sequence[str], runner: "Runner", progress: Progress
 ) -> None:
     """Everything after the plan. Whatever is there already is kept."""
-    from data_pipelines.ingestion.runs import RunFacts, write_runs
-    from data_pipelines.ingestion.shards import BYTES_PER_ENTRY, ShardTask, write_shards
-    from data_pipelines.ingestion.writer import SHARD, complete, lay_out
+    from data_pipelines.ingestion.runs import write_runs
 
     plan = work.plan()
     assert plan is not None
-    facts: list[RunFacts] = []
-    for fact in runner.run(write_runs, [(work, number) for number in range(len(plan["chunks"]))]):
-        facts.append(fact)
-        progress("shuffling", sum(f.cells for f in facts), prepared.n_cells)
-    totals = prepared.totals(work, facts)
+    work.clear_unfinished()
     # While it grows the store lies in the work folder, or where it belongs if that cannot be renamed.
     store = Location(work.path / "store") if target.path is not None else target
+    if not store.exists("zarr.json"):  # the root comes last: with it the store is finished
+        facts: list[RunFacts] = []
+        for fact in runner.run(write_runs, [(work, number) for number in range(len(plan["chunks"]))]):
+            facts.append(fact)
+            progress("shuffling", sum(f.cells for f in facts), prepared.n_cells)
+        _write(store, work, prepared, facts, notes, runner, progress)
+    if target.path is not None:
+        publish(work.path / "store", target.path, prepared.identity.hash)
+
+
+def _write(
+    store: Location,
+    work: Work,
+    prepared: "Prepared",
+    facts: "Sequence[RunFacts]",
+    notes: Sequence[str],
+    runner: "Runner",
+    progress: Progress,
+) -> None:
+    """The store itself, from the sorted runs of all chunks."""
+    from data_pipelines.ingestion.shards import BYTES_PER_ENTRY, ShardTask, write_shards
+    from data_pipelines.ingestion.writer import SHARD, complete, lay_out
+
+    plan, totals = work.plan(), prepared.totals(work, facts)
+    assert plan is not None
     dtype = np.dtype(np.uint16 if totals["largest_count"] <= np.iinfo(np.uint16).max else np.uint32)
     lay_out(store, (totals["cells"], totals["genes"]), dtype, totals["entries"], shard=SHARD)
     shards, together = -(-totals["entries"] // SHARD), max(1, plan["chunk_bytes"] // (BYTES_PER_ENTRY * SHARD))
@@ -123,13 +146,10 @@ def _build(
         written += elements
         progress("writing", totals["cells"] * written // max(1, totals["entries"]), totals["cells"])
     complete(store, np.load(work.path / "indptr.npy"), *prepared.tables(work, totals, notes))
-    if target.path is not None:
-        target.path.parent.mkdir(parents=True, exist_ok=True)
-        (work.path / "store").rename(target.path)
 
 
 @contextlib.contextmanager
-def _removed_when_refused(work: "Work") -> Iterator[None]:
+def _removed_when_refused(work: Work) -> Iterator[None]:
     """Input that cannot be used leaves nothing behind; anything else (no space, a kill) leaves what is done."""
     made = [folder for folder in work.path.parents if not folder.exists()]
     try:
@@ -140,44 +160,3 @@ def _removed_when_refused(work: "Work") -> Iterator[None]:
             for folder in made:
                 folder.rmdir()
         raise
-
-
-def _work_folder(target: Location, scratch: str | pathlib.Path | None) -> pathlib.Path:
-    if scratch is None and target.path is None:
-        raise InputError(f"{target} is no folder of this machine: pass --scratch FOLDER for what is half done.")
-    parent = target.path.absolute().parent if scratch is None else pathlib.Path(scratch)  # type: ignore[union-attr]
-    return parent / f".{target.name}.partial"
-
-
-def _existing(target: Location, identity: str) -> "CellStore | None":
-    """The store at the target if it is this very one; None if there is nothing.
-
-    Raises:
-        InputError: something else is there.
-    """
-    path = target.path
-    if path is not None and not path.exists():
-        return None
-    if path is not None and path.is_dir() and not any(path.iterdir()):
-        path.rmdir()
-        return None
-    if path is None and not target.exists("zarr.json"):
-        return None
-    try:
-        store = _open(target)
-    except InputError:
-        raise InputError(
-            f"{target} exists and is no complete cell store. Remove it, or choose another --out."
-        ) from None
-    if store.hash == identity:
-        return store
-    raise InputError(
-        f"{target} already holds another cell store (hash {store.hash}; these inputs and settings give {identity}). "
-        "Remove it, or choose another --out."
-    )
-
-
-def _open(target: Location) -> "CellStore":
-    from data_pipelines.store import CellStore
-
-    return CellStore.open(target)

@@ -1,13 +1,15 @@
 """AnnData on disk as a source: h5ad files and zarr folders, whose groups are read alike."""
 
-import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
+from data_pipelines.contents import CONTENTS, check_contents
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.damage import reading
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.matrix import Matrix, open_matrix
 from data_pipelines.ingestion.source import Source
+from data_pipelines.location import Location
 
 if TYPE_CHECKING:
     import pandas
@@ -32,36 +34,45 @@ class AnnDataSource(Source):
     def _slot(self) -> str:
         return "X" if self.layer is None else self.layer if self.layer == "raw.X" else f"layers[{self.layer!r}]"
 
-    @functools.cached_property
-    def matrix(self) -> Matrix:
+    def read_matrix(self) -> Matrix:
         key = "X" if self.layer is None else "raw/X" if self.layer == "raw.X" else f"layers/{self.layer}"
         if "obs" not in self._root:
             raise InputError(f"{self.path} holds no AnnData (no obs). Write it with AnnData.write_h5ad.")
-        if key not in self._root:
-            slots = ", ".join((*(("X",) if "X" in self._root else ()), *self.other_slots)) or "none"
+        if key not in self._root or (self.layer is None and not self.has_x):
+            slots = ", ".join((*(("X",) if self.has_x else ()), *self.other_slots)) or "none"
             raise InputError(f"{self.path} has no {self._slot} (present: {slots}). Choose with --layer.")
         return open_matrix(self._root[key], where=self.where)
 
     @property
+    def has_x(self) -> bool:
+        if "X" not in self._root:
+            return False
+        with reading(f"{self.name} (X)"):
+            stored = self._root["X"]
+            # Nothing is written as an empty dataset.
+            return getattr(stored, "shape", ()) is not None and stored.attrs.get("encoding-type") != "null"
+
+    @property
     def other_slots(self) -> tuple[str, ...]:
-        layers = [name for name in self._root["layers"] if name != "None"] if "layers" in self._root else []
-        return (("raw.X",) if "raw" in self._root and "X" in self._root["raw"] else ()) + tuple(layers)
+        layers = tuple(name for name in self._group("layers") if name != "None")
+        return (("raw.X",) if "X" in self._group("raw") else ()) + layers
 
-    def raw_obs(self) -> "pandas.DataFrame":
-        return self._obs
+    def _group(self, name: str) -> Any:
+        """A group of the root; an empty one where there is none, or something else of this name."""
+        found = self._root.get(name)
+        return found if hasattr(found, "keys") else {}
 
-    def var(self) -> "pandas.DataFrame":
+    def read_obs(self) -> "pandas.DataFrame":
+        return self._frame("obs")
+
+    def read_var(self) -> "pandas.DataFrame":
         return self._frame("raw/var" if self.layer == "raw.X" else "var")
 
-    def uns(self, name: str) -> Any:
+    def read_uns(self, name: str) -> Any:
         from anndata.io import read_elem
 
         key = f"uns/{name}"
         return read_elem(self._root[key]) if key in self._root else None
-
-    @functools.cached_property
-    def _obs(self) -> "pandas.DataFrame":
-        return self._frame("obs")
 
     def _frame(self, key: str) -> Any:
         from anndata.io import read_elem
@@ -70,11 +81,7 @@ class AnnDataSource(Source):
             raise InputError(
                 f"{self.path} has no {key}: not an AnnData file, or one cut short. Write it again as h5ad."
             )
-        try:
-            return read_elem(self._root[key])
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{self.path}: {key} cannot be read ({reason}). Write the file again as h5ad.") from error
+        return read_elem(self._root[key])
 
 
 class H5adSource(AnnDataSource):
@@ -110,6 +117,9 @@ class ZarrSource(AnnDataSource):
                 f"{given.path} cannot be opened as zarr ({str(error).splitlines()[0]}). "
                 "Write it with AnnData.write_zarr."
             ) from error
+        place = Location(given.path)
+        if place.exists(CONTENTS):  # a cell store is an input like any other, but knows what it should hold
+            check_contents(place)
         super().__init__(given, root)
 
 

@@ -57,6 +57,7 @@ def find_fault(values: np.ndarray) -> tuple[int, str, str] | None:
                 "fractional values (normalised or log-transformed data)",
                 "Pass raw UMI counts,",
             )
-    if values.size and values.max() > LARGEST_COUNT:
-        return int(np.argmax(values > LARGEST_COUNT)), f"counts above {LARGEST_COUNT}", "Pass raw UMI counts,"
+    # Not `> LARGEST_COUNT`: 32-bit floats round that number up to this one.
+    if values.size and values.max() >= LARGEST_COUNT + 1:
+        return int(np.argmax(values >= LARGEST_COUNT + 1)), f"counts above {LARGEST_COUNT}", "Pass raw UMI counts,"
     return None

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -62,7 +63,7 @@ class _Processes:
         self._pool: Any = None
 
     def run(self, task: Task, arguments: Sequence[Any]) -> Iterator[Any]:
-        from concurrent.futures import ThreadPoolExecutor, as_completed
+        from concurrent.futures import ThreadPoolExecutor, as_completed, wait
         from concurrent.futures.process import BrokenProcessPool
 
         task = functools.partial(_tidily, task)
@@ -80,14 +81,17 @@ class _Processes:
             return
 
         self._pool = self._pool or _pool(self._workers)
+        futures = [self._pool.submit(task, argument) for argument in arguments]
         try:
-            for future in as_completed([self._pool.submit(task, argument) for argument in arguments]):
+            for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise Interrupted(
                 "a worker process was killed, probably for lack of memory. Run the same command again to go on, with a "
                 "smaller --memory-mb or fewer --workers. (A script of your own needs an `if __name__ == '__main__':`.)"
             ) from error
+        finally:  # whoever hears of a mistake may remove what the other tasks still write to
+            wait([future for future in futures if not future.cancel()])
 
     def close(self) -> None:
         if self._pool is not None:
@@ -126,6 +130,7 @@ class DaskCluster:
                 "--dask needs dask.distributed. Install it with: pip install 'lingshu-jax[ingest]'"
             ) from None
         try:
+            self._knock()  # a client that finds nobody takes long to go away, and complains
             client = Client(self.address, timeout=10, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
@@ -136,6 +141,14 @@ class DaskCluster:
             if not client.scheduler_info(n_workers=-1)["workers"]:
                 raise InputError(f"the scheduler {self.address} has no workers. Start some: dask worker {self.address}")
             yield client
+
+    def _knock(self) -> None:
+        from distributed.comm import get_address_host_port
+
+        if self.address.startswith("inproc:"):
+            return
+        with socket.create_connection(get_address_host_port(self.address), timeout=10):
+            pass
 
 
 @dataclasses.dataclass(frozen=True)

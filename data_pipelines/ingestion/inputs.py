@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.names import require_name
 from lingshu_jax.vocabulary import nearest
 
 MANIFEST_SUFFIXES = (".yaml", ".yml")
@@ -58,9 +59,10 @@ def find_inputs(paths: "str | pathlib.Path | Iterable[str | pathlib.Path]", *, l
             found += [Input(path=match, layer=layer) for match in _matches(path)]
     seen: dict[pathlib.Path, Input] = {}
     for one in found:
-        if one.path.resolve() in seen:
+        place = _resolved(one.path)
+        if place in seen:
             raise InputError(f"{one.path} is listed twice: its cells would count double. Pass every source once.")
-        seen[one.path.resolve()] = one
+        seen[place] = one
     return found
 
 
@@ -83,7 +85,7 @@ def read_manifest(path: pathlib.Path, *, layer: str | None = None) -> list[Input
         value = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}). Check the path of the manifest.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # wrong dates, brackets without end
         raise InputError(f"{path} is no YAML ({' '.join(str(error).split())}). See docs/data.md.") from error
     if not isinstance(value, dict) or not isinstance(value.get("sources"), list) or not value["sources"]:
         raise InputError(f"{path} lists no sources. Write 'sources:' and one '- path: FILE' per source.")
@@ -101,18 +103,27 @@ def _entry(manifest: pathlib.Path, entry: Any, layer: str | None) -> list[Input]
     layer = entry.get("layer", layer)
     if layer is not None and not isinstance(layer, str):
         raise InputError(f"{where}: layer must be a name, got {layer!r}.")
-    keep = _mapping(entry, "keep", where)
+    keep, rename, add = (_mapping(entry, name, where) for name in ("keep", "rename", "add"))
+    for name in (*add, *rename.values()):
+        require_name(name, where)
     labels = {name: value if isinstance(value, list) else [value] for name, value in keep.items()}
     return [
         Input(
             path=path,
             layer=layer,
-            rename=_pairs(_mapping(entry, "rename", where)),
-            add=_pairs(_mapping(entry, "add", where)),
+            rename=_pairs(rename),
+            add=_pairs(add),
             keep=tuple((str(name), tuple(map(str, values))) for name, values in labels.items()),
         )
         for path in _matches(entry["path"], manifest.parent)
     ]
+
+
+def _resolved(path: pathlib.Path) -> pathlib.Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a zero byte
+        raise InputError(f"{str(path)!r} leads nowhere ({error}). Check the path.") from error
 
 
 def _matches(pattern: str, folder: pathlib.Path = pathlib.Path()) -> list[pathlib.Path]:

@@ -1,6 +1,7 @@
 """How far down the targets of a screen are: expression relative to the controls of the same context, streamed."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ def measure_knockdown(
     budget: int,
     runner: "Runner",
     progress: Progress,
+    scratch: pathlib.Path | None = None,
 ) -> Knockdown:
     """One pass over the counts.
 
@@ -64,6 +66,7 @@ def measure_knockdown(
         budget: bytes that a block may take.
         runner: reads the chunks.
         progress: called as progress(stage, cells done, cells).
+        scratch: folder for what must be sorted on disk; None takes the system's.
     """
     target, control, contexts = plan_targets(labels, columns, panel)
     tasks = []
@@ -80,6 +83,7 @@ def measure_knockdown(
                 control=control[rows],
                 contexts=len(contexts),
                 place=chunk.offset + chunk.first,
+                scratch=scratch,
             )
         )
 
@@ -109,6 +113,8 @@ class TargetTask:
     contexts: int
     place: int
     """Input row of the first row."""
+    scratch: pathlib.Path | None
+    """Folder for what must be sorted on disk; None takes the system's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +137,9 @@ def measure_targets(task: TargetTask) -> Targets:
     sums = np.zeros((task.contexts, task.alignment.n_genes))
     detected = np.zeros(sums.shape, np.int64)
     with open_source(task.input) as source:
-        for first, block in source.matrix.blocks(task.budget, task.first, task.last):
-            counts = task.alignment.align(raw_counts(block, first=first, where=source.where))
+        for first, block in source.matrix.blocks(task.budget, task.first, task.last, scratch=task.scratch):
+            counts = raw_counts(block, first=first, where=source.where)
+            counts = task.alignment.align(counts, where=source.where)
             library = np.maximum(np.asarray(counts.sum(1), np.float64).ravel(), 1.0)
             rows = slice(first - task.first, first - task.first + n_rows(counts))
             target, control = task.target[rows], task.control[rows]

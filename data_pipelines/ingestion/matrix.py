@@ -4,6 +4,7 @@ Nothing is checked but the layout: `counts.py` says what raw counts are.
 """
 
 import abc
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.damage import reading
 
 # n rows (cells), G columns (genes), z stored entries
 
@@ -35,20 +37,39 @@ class Matrix(abc.ABC):
         """Number of stored values, explicit zeros included."""
 
     @abc.abstractmethod
-    def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+    def read_blocks(
+        self, budget: int, first: int, last: int, scratch: pathlib.Path | None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        """Yield (first row, CSR rows) of rows first..last in order, in the stored dtype, columns sorted.
+        """For `blocks`."""
 
-        A block holds about `budget` bytes at most.
+    def cut(self, budget: int) -> list[tuple[int, int]]:
+        """For `chunks`."""
+        return [(0, self.shape[0])]
+
+    def blocks(
+        self, budget: int, first: int = 0, last: int | None = None, *, scratch: pathlib.Path | None = None
+    ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
+        """Yield (first row, CSR rows) of rows first..last in order, columns sorted, values in a type that numpy adds.
+
+        A block holds about `budget` bytes at most. What must be sorted on disk first is sorted in a folder inside
+        `scratch`, which goes away again; by default in the system's folder for temporary files.
+
+        Raises:
+            InputError: the file is damaged.
         """
+        with reading(self.where):
+            yield from self.read_blocks(budget, first, self.shape[0] if last is None else last, scratch)
 
     def chunks(self, budget: int) -> list[tuple[int, int]]:
         """Ranges of rows that can be read on their own, each a block of about `budget` bytes.
 
         One range for the whole matrix where no row can be read without its neighbours.
+
+        Raises:
+            InputError: the file is damaged.
         """
-        return [(0, self.shape[0])]
+        with reading(self.where):
+            return self.cut(budget)
 
 
 class CsrMatrix(Matrix):
@@ -77,20 +98,22 @@ class CsrMatrix(Matrix):
             raise InputError(f"{self.where}: row pointers do not fit the data; the file is damaged. Write it again.")
         return indptr
 
-    def chunks(self, budget: int) -> list[tuple[int, int]]:
+    def cut(self, budget: int) -> list[tuple[int, int]]:
         return list(_cuts(self.indptr(0, self.shape[0]), budget))
 
-    def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+    def read_blocks(
+        self, budget: int, first: int, last: int, scratch: pathlib.Path | None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        indptr = self.indptr(first, self.shape[0] if last is None else last)
+        indptr = self.indptr(first, last)
         for start, stop in _cuts(indptr, min(budget, _QUICK_BLOCK)):
             low, high = indptr[start], indptr[stop]
-            data, indices = np.asarray(self.data[low:high]), np.asarray(self.indices[low:high])
+            data, indices = numeric(self.data[low:high]), np.asarray(self.indices[low:high])
             require_inside(indices, self.shape[1], self.where)
             rows = (data, indices.astype(np.int32, copy=False), (indptr[start : stop + 1] - low).astype(np.int32))
             block = scipy.sparse.csr_matrix(rows, shape=(stop - start, self.shape[1]))
-            block.sum_duplicates()
+            if not block.has_canonical_format:
+                block.data = block.data.astype(np.float64)  # a sum of 8 bits may need more; exact for all counts
+                block.sum_duplicates()
             yield first + start, block
 
 
@@ -105,17 +128,16 @@ class DenseMatrix(Matrix):
     def entries(self) -> int:
         return self.shape[0] * self.shape[1]
 
-    def chunks(self, budget: int) -> list[tuple[int, int]]:
+    def cut(self, budget: int) -> list[tuple[int, int]]:
         rows = self._rows(budget)
         return [(first, min(first + rows, self.shape[0])) for first in range(0, self.shape[0], rows)]
 
-    def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+    def read_blocks(
+        self, budget: int, first: int, last: int, scratch: pathlib.Path | None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        last = self.shape[0] if last is None else last
         rows = self._rows(min(budget, _QUICK_BLOCK))
         for start in range(first, last, rows):
-            yield start, scipy.sparse.csr_matrix(self.stored[start : min(start + rows, last)])
+            yield start, scipy.sparse.csr_matrix(numeric(self.stored[start : min(start + rows, last)]))
 
     def _rows(self, budget: int) -> int:
         return int(np.clip(budget // (BYTES_PER_ENTRY * max(1, self.shape[1])), 1, MOST_ROWS))
@@ -145,6 +167,7 @@ def open_matrix(stored: Any, *, where: str) -> Matrix:
         raise InputError(f"{where} is incomplete; the file is damaged. Write it again as h5ad.")
     data, indices, indptr = (stored[name] for name in ("data", "indices", "indptr"))
     require_numbers(data.dtype, where)
+    require_pointers(indices, indptr, where)
     size = (int(shape[0]), int(shape[1]))
     if encoding.startswith("csr"):
         return CsrMatrix(data, indices, indptr, size, where)
@@ -161,6 +184,23 @@ def require_numbers(dtype: Any, where: str) -> None:
     """
     if np.dtype(dtype).kind not in "uifb":
         raise InputError(f"{where} holds {dtype}, not numbers. Pass a matrix of raw counts (choose with --layer).")
+
+
+def require_pointers(indices: Any, indptr: Any, where: str) -> None:
+    """Require whole numbers where indices and row pointers are stored.
+
+    Raises:
+        InputError: there are others.
+    """
+    if any(np.dtype(stored.dtype).kind not in "ui" for stored in (indices, indptr)):
+        raise InputError(f"{where}: indices and row pointers must be whole numbers. Write it again as h5ad.")
+
+
+def numeric(stored: Any) -> np.ndarray:
+    """Values in this machine's byte order and a type that scipy takes: 16-bit floats as 32-bit ones."""
+    values = np.asarray(stored)
+    kind = np.dtype(np.float32) if values.dtype == np.float16 else values.dtype.newbyteorder("=")
+    return values.astype(kind, copy=False)
 
 
 def require_inside(indices: np.ndarray, size: int, where: str) -> None:

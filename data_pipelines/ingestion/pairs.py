@@ -18,7 +18,7 @@ def read_pairs(path: str | pathlib.Path, first: str, second: str) -> dict[str, s
     """
     path = pathlib.Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}). Pass a csv with the columns {first}, {second}.") from error
     pairs: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """One panel for all sources, and where each source's genes lie in it."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.counts import LARGEST_COUNT
 from data_pipelines.ingestion.genes import GeneRules, GeneTable, Matched, Names, check_unique, id_column
 from data_pipelines.ingestion.matrix import n_rows
 from lingshu_jax.vocabulary import GenePanel
@@ -38,8 +40,16 @@ class Alignment:
         mask[self.positions[self.positions >= 0]] = True
         return mask
 
-    def align(self, counts: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-        """Counts (n, g) of the source as counts (n, G) of the panel, columns sorted, duplicates summed."""
+    def align(self, counts: scipy.sparse.csr_matrix, *, where: str) -> scipy.sparse.csr_matrix:
+        """Counts (n, g) of the source as counts (n, G) of the panel, columns sorted, duplicates summed.
+
+        Args:
+            counts: int32, as `raw_counts` gives them.
+            where: file and slot, for messages.
+
+        Raises:
+            InputError: a sum is too large for a count.
+        """
         if np.array_equal(self.positions, np.arange(self.n_genes)):
             return counts
         places, values, indptr = self.positions[counts.indices], counts.data, counts.indptr
@@ -48,8 +58,19 @@ class Alignment:
             indptr = np.concatenate([[0], np.cumsum(kept)])[indptr].astype(indptr.dtype)
             places, values = places[kept], values[kept]
         aligned = scipy.sparse.csr_matrix((values, places, indptr), shape=(n_rows(counts), self.n_genes))
+        if self._sums:
+            aligned.data = aligned.data.astype(np.int64)
         aligned.sum_duplicates()
+        if self._sums and aligned.data.max(initial=0) > LARGEST_COUNT:
+            raise InputError(
+                f"{where}: the counts of columns that mean one gene sum to {aligned.data.max():,}, more than "
+                f"{LARGEST_COUNT:,}. Pass raw UMI counts, or name a column of unique ids with --genes.column."
+            )
         return aligned
+
+    @functools.cached_property
+    def _sums(self) -> bool:
+        return bool((np.bincount(self.positions[self.positions >= 0]) > 1).any())
 
     @property
     def _drops(self) -> bool:
@@ -103,7 +124,13 @@ def build_panel(
     if choice == INTERSECTION:
         everywhere = np.logical_and.reduce([np.isin(kept, matched.positions) for _, matched in found])
         kept = np.where(everywhere, np.cumsum(everywhere) - 1, -1).astype(np.int32)
-    panel = GenePanel(tuple(gene for gene, place in zip(names.genes, kept, strict=True) if place >= 0))
+    genes = tuple(gene for gene, place in zip(names.genes, kept, strict=True) if place >= 0)
+    if not genes:
+        inputs = ", ".join(table.name for table in tables)
+        if names.genes:
+            raise InputError(f"no gene is in all of {inputs}. Take their union with --genes.panel union.")
+        raise InputError(f"no feature of {inputs} is a gene (column feature_types). Pass 'Gene Expression' features.")
+    panel = GenePanel(genes)
     to_panel = np.append(kept, np.int32(-1))  # position -1 stays -1
     return panel, [Alignment(to_panel[m.positions], len(panel), column, m.by_case) for column, m in found]
 
@@ -116,7 +143,7 @@ def read_panel(path: str | pathlib.Path) -> GenePanel:
     """
     path = pathlib.Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}). Pass a text file with one gene per line.") from error
     genes = [line.replace("\t", ",").split(",")[0].strip().strip('"') for line in lines if line.strip()]

@@ -22,6 +22,7 @@ from data_pipelines.ingestion.source import Source
 from data_pipelines.ingestion.tables import Identity, as_labels, combined_obs, manifest, store_var
 from data_pipelines.ingestion.work import Chunk, Work, chunks_of
 from data_pipelines.progress import Progress
+from data_pipelines.system_errors import save_array
 
 if TYPE_CHECKING:
     import pandas
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _SHUFFLE, _SUBSAMPLE = 0, 1
 """Streams of random numbers of one seed."""
+_FEWEST_CELLS = 3
 _LARGEST_CHUNK = 512 * 2**20
 _HASHED_TOGETHER, _READ_TOGETHER = 64 * 2**20, 2**20
 
@@ -62,10 +64,15 @@ class Prepared:
         # A worker holds one chunk, or one group of shards, with its copies: those are counted per entry.
         chunk_bytes = min(max(1, memory // 2), _LARGEST_CHUNK)
         chunks = chunks_of(self.sources, chunk_bytes)
-        kept, left_out = self._kept(chunks, chunk_bytes, runner, progress)
+        kept, left_out = self._kept(chunks, chunk_bytes, work.path, runner, progress)
         inputs = np.flatnonzero(kept)
         if not len(inputs):
             raise InputError("the filters leave no cell. Loosen --screen.* or the manifest's keep.")
+        if len(inputs) < _FEWEST_CELLS:
+            raise InputError(
+                f"{len(inputs)} cells are too few: training, validation and test cells need {_FEWEST_CELLS}. "
+                "Pass more cells, or leave out fewer."
+            )
         destination = np.full(self.n_cells, -1, np.int64)
         destination[inputs] = np.random.default_rng([self.identity.seed, _SHUFFLE]).permutation(len(inputs))
         work.start(
@@ -87,7 +94,7 @@ class Prepared:
         if not lengths.any():
             names = ", ".join(source.where for source in self.sources)
             raise InputError(f"every count is zero in {names}: there is nothing to learn from. Pass raw UMI counts.")
-        np.save(work.path / "indptr.npy", np.concatenate([[0], np.cumsum(lengths)]))
+        save_array(work.path / "indptr.npy", np.concatenate([[0], np.cumsum(lengths)]))
         return {
             "cells": len(lengths),
             "genes": len(self.identity.panel),
@@ -110,7 +117,7 @@ class Prepared:
         cells = np.bincount(source[kept], minlength=len(self.sources))
         about = manifest(self.identity, self.sources, cells, totals) | {
             "left_out": plan["left_out"],
-            "notes": list(notes),
+            "notes": [*notes, *self._uncontrolled(kept)],
         }
         uns = {
             "cell_store": {
@@ -123,16 +130,23 @@ class Prepared:
             uns["planted_truth"] = truth
         return self.obs.iloc[order], store_var(self.sources, self.identity.alignments, self.identity.panel), uns
 
+    def _uncontrolled(self, kept: np.ndarray) -> list[str]:
+        columns = self.identity.columns
+        if columns.perturbation is None:
+            return []
+        labels = label_text(self.obs[columns.perturbation].iloc[kept])
+        if columns.is_control(labels).any():
+            return []
+        return ["the filters leave no control cell: no effect can be measured against controls."]
+
     def _kept(
-        self, chunks: Sequence[Chunk], budget: int, runner: Runner, progress: Progress
+        self, chunks: Sequence[Chunk], budget: int, scratch: pathlib.Path, runner: Runner, progress: Progress
     ) -> tuple[np.ndarray, dict[str, int]]:
         """bool (N,), the cells that stay, and how many each filter left out."""
         columns, labels = self.identity.columns, as_labels(self.obs, self.identity.columns)
         kept = np.concatenate([_kept_of(source) for source in self.sources])
         found = None
         if self.screen.needs_expression:
-            if columns.perturbation is None:
-                raise InputError("--screen.max-residual needs --columns.perturbation.")
             of = self.identity
             found = measure_knockdown(
                 labels,
@@ -144,6 +158,7 @@ class Prepared:
                 budget=budget,
                 runner=runner,
                 progress=progress,
+                scratch=scratch.absolute(),
             )
         rng = np.random.default_rng([self.identity.seed, _SUBSAMPLE])
         chosen, left_out = choose_cells(self.screen, labels, columns, kept, found, rng)
@@ -166,6 +181,7 @@ def prepare(
     Raises:
         InputError: genes or columns do not fit.
     """
+    screen.require_perturbation(columns)
     chosen, alignments = build_panel([source.genes for source in sources], panel, genes)
     obs = combined_obs(sources, columns, guides)
     identity = Identity(

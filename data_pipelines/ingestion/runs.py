@@ -19,6 +19,7 @@ from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.matrix import BYTES_PER_ENTRY, n_rows
 from data_pipelines.ingestion.source import open_source
 from data_pipelines.ingestion.work import Chunk, Work
+from data_pipelines.system_errors import save_array
 
 # n cells of a run, z expressed (cell, gene) pairs
 
@@ -97,11 +98,11 @@ def write_runs(arguments: tuple[Work, int]) -> RunFacts:
     waiting: list[Cells] = []
     most = plan["chunk_bytes"] // BYTES_PER_ENTRY
     with open_source(Input(path=pathlib.Path(source["path"]), layer=source["layer"])) as opened:
-        for first, block in opened.matrix.blocks(plan["chunk_bytes"], chunk.first, chunk.last):
+        for first, block in opened.matrix.blocks(plan["chunk_bytes"], chunk.first, chunk.last, scratch=partial):
             counts = raw_counts(block, first=first, where=opened.where, slots=opened.other_slots)
             where = chunk.offset + first
             rows = np.array(destination[where : where + n_rows(block)])
-            cells = _narrow(rows, alignment.align(counts), plan["genes"])
+            cells = _narrow(rows, alignment.align(counts, where=opened.where), plan["genes"])
             # A matrix that can only be read whole is more than one run.
             if waiting and sum(len(some.genes) for some in [*waiting, cells]) > most:
                 facts.append(_write_run(partial / str(len(facts)), waiting))
@@ -153,11 +154,11 @@ def _write_run(folder: pathlib.Path, parts: Sequence[Cells]) -> RunFacts:
     order = order[np.searchsorted(rows[order], 0) :]
     lengths = np.concatenate([np.diff(part.indptr) for part in parts])[order]
     folder.mkdir()
-    np.save(folder / "rows.npy", rows[order])
-    np.save(folder / "ends.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-    np.save(folder / "genes.npy", _in_order([(part.genes, part.indptr) for part in parts], order))
+    save_array(folder / "rows.npy", rows[order])
+    save_array(folder / "ends.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    save_array(folder / "genes.npy", _in_order([(part.genes, part.indptr) for part in parts], order))
     counts = _in_order([(part.counts, part.indptr) for part in parts], order)
-    np.save(folder / "counts.npy", counts)
+    save_array(folder / "counts.npy", counts)
     return RunFacts(
         cells=len(rows), largest=int(counts.max(initial=0)), total=int(counts.sum(dtype=np.int64)), entries=len(counts)
     )

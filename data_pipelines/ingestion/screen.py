@@ -38,6 +38,20 @@ class Screen:
         if self.min_cells < 0 or (self.most_cells is not None and self.most_cells < 1):
             raise InputError("--screen.min-cells must be >= 0 and --screen.most-cells >= 1.")
 
+    def require_perturbation(self, columns: "Columns") -> None:
+        """Require a perturbation column where a filter is about perturbations.
+
+        Raises:
+            InputError: there is none; names the filter.
+        """
+        asked = {
+            "max-residual": self.max_residual is not None,
+            "max-cell-residual": self.max_cell_residual is not None,
+            "min-cells": self.min_cells > 0,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked and columns.perturbation is None):
+            raise InputError(f"--screen.{name} needs --columns.perturbation.")
+
     @property
     def needs_expression(self) -> bool:
         return self.max_residual is not None or self.max_cell_residual is not None

@@ -7,6 +7,7 @@ import numpy as np
 from data_pipelines.ingestion.runs import runs_of
 from data_pipelines.ingestion.work import Work
 from data_pipelines.location import Location
+from data_pipelines.system_errors import told_as_system_errors
 
 # N stored cells, z expressed (cell, gene) pairs
 
@@ -46,8 +47,9 @@ def write_shards(task: ShardTask) -> int:
             for number in missing:
                 start, stop = number * task.elements, min((number + 1) * task.elements, entries)
                 written.append(array[start:stop].write(values[start - offset : stop - offset].astype(dtype)))
-        for pending in written:  # compressed and written by TensorStore's threads
-            pending.result()
+        with told_as_system_errors(task.store / "X"):
+            for pending in written:  # compressed and written by TensorStore's threads
+                pending.result()
     return min(task.last * task.elements, entries) - task.first * task.elements
 
 

@@ -26,7 +26,7 @@ def with_slots(inputs: Sequence[Input]) -> tuple[list[Input], list[str]]:
     for given in inputs:
         with open_source(given) as source:
             # Without another slot there is nothing to choose; a matrix by columns would be read whole to look at it.
-            fault = first_fault(source) if given.layer is None and source.other_slots else None
+            fault = _fault_of_x(source) if given.layer is None and source.other_slots else None
             slot = _slot(given, source) if fault else None
         if slot is not None:
             notes.append(
@@ -34,6 +34,10 @@ def with_slots(inputs: Sequence[Input]) -> tuple[list[Input], list[str]]:
             )
         chosen.append(given if slot is None else dataclasses.replace(given, layer=slot))
     return chosen, notes
+
+
+def _fault_of_x(source: Source) -> str | None:
+    return first_fault(source) if source.has_x else "nothing"
 
 
 def first_fault(source: Source) -> str | None:

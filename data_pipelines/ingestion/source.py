@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.damage import reading
 from data_pipelines.ingestion.genes import GeneTable
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.matrix import Matrix
@@ -40,18 +41,44 @@ class Source(abc.ABC):
     def where(self) -> str:
         """How messages name the matrix: file and slot."""
 
-    @property
     @abc.abstractmethod
+    def read_matrix(self) -> Matrix:
+        """For `matrix`."""
+
+    @abc.abstractmethod
+    def read_obs(self) -> "pandas.DataFrame":
+        """For `raw_obs`."""
+
+    @abc.abstractmethod
+    def read_var(self) -> "pandas.DataFrame":
+        """For `var`."""
+
+    def read_uns(self, name: str) -> Any:
+        """For `uns`."""
+        return None
+
+    @functools.cached_property
     def matrix(self) -> Matrix:
         """The counts (cells, g), as stored."""
+        with reading(self.where):
+            return self.read_matrix()
 
-    @abc.abstractmethod
+    @functools.cached_property
     def raw_obs(self) -> "pandas.DataFrame":
         """The cells as the file describes them, one row each."""
+        with reading(f"{self.name} (obs)"):
+            return _table(self.read_obs())
 
-    @abc.abstractmethod
+    @functools.cached_property
     def var(self) -> "pandas.DataFrame":
         """The gene table of the matrix that is read, one row per column of it."""
+        with reading(f"{self.name} (var)"):
+            return _table(self.read_var())
+
+    def uns(self, name: str) -> Any:
+        """One entry of uns, or None."""
+        with reading(f"{self.name} (uns)"):
+            return self.read_uns(name)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -67,13 +94,14 @@ class Source(abc.ABC):
         return None
 
     @property
+    def has_x(self) -> bool:
+        """Whether there is a matrix X."""
+        return True
+
+    @property
     def other_slots(self) -> tuple[str, ...]:
         """Values of `layer` that this file offers beside X."""
         return ()
-
-    def uns(self, name: str) -> Any:
-        """One entry of uns, or None."""
-        return None
 
     @property
     def obs(self) -> "pandas.DataFrame":
@@ -82,7 +110,7 @@ class Source(abc.ABC):
         Raises:
             InputError: a column to rename is missing, or a name would be taken twice.
         """
-        table = self.raw_obs()
+        table = self.raw_obs.copy(deep=False)
         missing = [old for old, _ in self.input.rename if old not in table.columns]
         if missing:
             present = ", ".join(map(str, table.columns)) or "none"
@@ -92,18 +120,29 @@ class Source(abc.ABC):
         taken = [name for name in new if name in kept or new.count(name) > 1]
         if taken:
             raise InputError(f"{self.name}: obs has a column {taken[0]!r} already. Give another name in the manifest.")
-        return table.rename(columns=dict(self.input.rename)).assign(**dict(self.input.add))
+        table = table.rename(columns=dict(self.input.rename))
+        for name, value in self.input.add:
+            table[name] = value
+        return table
 
     @functools.cached_property
     def genes(self) -> GeneTable:
         """The ids of the columns: the index of the gene table, then its columns of text."""
-        var = self.var()
+        var = self.var
         ids = {"index": tuple(str(gene) for gene in var.index)}
         for name in var.columns:
             values: Any = var[name]
             if values.dtype.kind not in "biufcmM" and values.nunique() > len(var) / 2:
                 ids[str(name)] = tuple(map(str, values))
         return GeneTable(name=self.name, ids=ids, used=gene_features(var))
+
+
+def _table(value: Any) -> "pandas.DataFrame":
+    import pandas
+
+    if not isinstance(value, pandas.DataFrame):
+        raise ValueError("it is no table")
+    return value
 
 
 def gene_features(var: "pandas.DataFrame") -> np.ndarray:
@@ -120,6 +159,11 @@ def open_source(given: Input) -> Source:
     Raises:
         InputError: it is missing, or of no such format.
     """
+    with reading(str(given.path)):
+        return _open(given)
+
+
+def _open(given: Input) -> Source:
     from data_pipelines.ingestion.anndata_source import H5adSource, ZarrSource
     from data_pipelines.ingestion.tenx import TenxFolder, TenxH5, is_tenx_folder, is_tenx_h5
 
@@ -143,7 +187,7 @@ def check_source(source: Source) -> None:
     Raises:
         InputError: they do not, or there is nothing in it.
     """
-    shape, sizes = source.matrix.shape, (len(source.raw_obs()), len(source.var()))
+    shape, sizes = source.matrix.shape, (len(source.raw_obs), len(source.var))
     if shape != sizes:
         raise InputError(
             f"{source.where} is {shape[0]} x {shape[1]}, but obs and var have {sizes[0]} and {sizes[1]} rows. "

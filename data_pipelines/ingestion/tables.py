@@ -9,6 +9,8 @@ import numpy as np
 from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.inputs import Input
+from data_pipelines.ingestion.joined import joined, storable, with_room_for_missing
+from data_pipelines.ingestion.names import fault_of_name, require_name
 from data_pipelines.ingestion.panel import Alignment
 from data_pipelines.ingestion.screen import Guides
 from data_pipelines.ingestion.source import Source
@@ -82,17 +84,16 @@ def combined_obs(sources: Sequence[Source], columns: Columns, guides: Guides | N
         table = table[[name for name in table.columns if name not in ADDED]].copy(deep=False)
         table[SOURCE_COLUMN] = np.int32(number)
         tables.append(table)
-    obs: Any = tables[0].copy() if len(tables) == 1 else pandas.concat([_plain(table) for table in tables])
+    obs: Any = joined(tables)
     for name in (*columns.fields, *filter(None, (columns.batch,))):
-        if "/" in name:
-            raise InputError(f"column {name!r} cannot be stored because of its '/'. Rename it in a manifest.")
-    obs = obs[[name for name in obs.columns if "/" not in str(name)]].copy()  # zarr takes '/' for a folder
+        require_name(name, "--columns")
+    obs = obs[[name for name in obs.columns if name in ADDED or fault_of_name(name) is None]].copy()
     if columns.perturbation is not None:
         check_controls(columns, set(label_text(obs[columns.perturbation])), ", ".join(s.name for s in sources))
     obs[INPUT_COLUMN] = np.arange(len(obs), dtype=np.int64)
     obs[NAME_COLUMN] = obs.index.astype(str).to_numpy()
     for name in obs.columns:
-        obs[name] = _storable(obs[name])
+        obs[name] = storable(obs[name])
     obs.columns = pandas.Index([str(name) for name in obs.columns])
     obs.index = make_index_unique(pandas.Index(obs.index.astype(str), name=None))
     return obs
@@ -112,16 +113,18 @@ def store_var(sources: Sequence[Source], alignments: Sequence[Alignment], panel:
 
     tables = []
     for source, alignment in zip(sources, alignments, strict=True):
-        table = source.var()
-        table = table[[name for name in table.columns if "/" not in str(name)]]
+        table = source.var
+        table = table[[name for name in table.columns if fault_of_name(name) is None]]
         kept = np.unique(alignment.positions, return_index=True)[1]
         kept = kept[alignment.positions[kept] >= 0]
-        table = _plain(table.iloc[kept]) if len(sources) > 1 else table.iloc[kept]
-        tables.append(table.set_axis(pandas.Index(alignment.positions[kept]), axis=0))
-    var: Any = tables[0] if len(tables) == 1 else pandas.concat(tables)
-    var = var[~var.index.duplicated()].reindex(np.arange(len(panel))).copy()
+        tables.append(table.iloc[kept].set_axis(pandas.Index(alignment.positions[kept]), axis=0))
+    var: Any = joined(tables)
+    var = var[~var.index.duplicated()]
+    if len(var) < len(panel):  # genes of a given panel that no source has
+        var = with_room_for_missing(var, list(var.columns))
+    var = var.reindex(np.arange(len(panel))).copy()
     for name in var.columns:
-        var[name] = _storable(var[name])
+        var[name] = storable(var[name])
     var.columns = pandas.Index([str(name) for name in var.columns])
     return var.set_axis(pandas.Index(panel.genes), axis=0)
 
@@ -175,25 +178,9 @@ def _with_targets(table: "pandas.DataFrame", name: str, columns: Columns, guides
             "Add them to the map; controls map to their control label."
         )
     targets = np.array([guides.targets.get(str(label), UNKNOWN) for label in labels], dtype=object)
-    return table.assign(**{columns.perturbation: targets[place]})
-
-
-def _plain(table: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Categories as plain values: files rarely agree on a column's categories."""
-    import pandas
-
-    dtypes = {name: table[name].dtype for name in table.columns}
-    categorical = [name for name, dtype in dtypes.items() if isinstance(dtype, pandas.CategoricalDtype)]
-    return table.astype(dict.fromkeys(categorical, object))
-
-
-def _storable(values: Any) -> Any:
-    import pandas
-
-    if values.dtype == object or pandas.api.types.is_string_dtype(values.dtype):
-        # Text and mixed columns: categories are small on disk, and keep missing values.
-        return _categories(values.where(values.isna(), values.astype(str)).to_numpy(dtype=object))
-    return values
+    table = table.copy(deep=False)
+    table[columns.perturbation] = targets[place]
+    return table
 
 
 def _categories(text: np.ndarray) -> Any:

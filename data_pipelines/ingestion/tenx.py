@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.damage import reading
 from data_pipelines.ingestion.inputs import Input
-from data_pipelines.ingestion.matrix import CsrMatrix, Matrix, require_numbers
+from data_pipelines.ingestion.matrix import CsrMatrix, Matrix, require_numbers, require_pointers
 from data_pipelines.ingestion.source import Source
 from data_pipelines.ingestion.unordered import MatrixMarket
 
@@ -33,7 +34,7 @@ class TenxSource(Source):
     def where(self) -> str:
         return f"{self.name} (10x)"
 
-    def raw_obs(self) -> "pandas.DataFrame":
+    def read_obs(self) -> "pandas.DataFrame":
         import pandas
 
         return pandas.DataFrame(index=pandas.Index(self.barcodes))
@@ -57,8 +58,7 @@ class TenxH5(TenxSource):
     def close(self) -> None:
         self._file.close()
 
-    @functools.cached_property
-    def matrix(self) -> Matrix:
+    def read_matrix(self) -> Matrix:
         for name in ("data", "indices", "indptr", "shape"):
             if name not in self._group:
                 raise InputError(f"{self.where} has no {name}: it is damaged. Copy or write it again.")
@@ -66,13 +66,14 @@ class TenxH5(TenxSource):
         require_numbers(self._group["data"].dtype, self.where)
         # 10x stores genes x cells by column: read as rows, these are cells x genes.
         data, indices, indptr = (self._group[name] for name in ("data", "indices", "indptr"))
+        require_pointers(indices, indptr, self.where)
         return CsrMatrix(data, indices, indptr, (cells, genes), self.where)
 
     @functools.cached_property
     def barcodes(self) -> list[str]:
         return _text(self._group["barcodes"])
 
-    def var(self) -> "pandas.DataFrame":
+    def read_var(self) -> "pandas.DataFrame":
         import pandas
 
         if "features" in self._group:
@@ -90,15 +91,14 @@ class TenxH5(TenxSource):
 class TenxFolder(TenxSource):
     """A folder with matrix.mtx, features.tsv (genes.tsv) and barcodes.tsv, gzipped or not."""
 
-    @functools.cached_property
-    def matrix(self) -> Matrix:
+    def read_matrix(self) -> Matrix:
         return MatrixMarket(self._file("matrix.mtx"))
 
     @functools.cached_property
     def barcodes(self) -> list[str]:
         return self._table("barcodes.tsv").iloc[:, 0].tolist()
 
-    def var(self) -> "pandas.DataFrame":
+    def read_var(self) -> "pandas.DataFrame":
         import pandas
 
         table = self._table("features.tsv", "genes.tsv")
@@ -119,11 +119,8 @@ class TenxFolder(TenxSource):
         import pandas
 
         file = self._file(*names)
-        try:
+        with reading(str(file)):
             return pandas.read_csv(file, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
-        except (OSError, EOFError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{file} cannot be read ({reason}). Copy or write it again.") from error
 
 
 def is_tenx_folder(path: pathlib.Path) -> bool:

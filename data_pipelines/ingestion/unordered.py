@@ -12,42 +12,41 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.errors import InputError
+from data_pipelines.ingestion.damage import reading
 from data_pipelines.ingestion.matrix import BYTES_PER_ENTRY, MOST_ROWS, Matrix, require_inside
+from data_pipelines.system_errors import named
 
 # n rows (cells), G columns (genes), z stored entries
 
 Triplets = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows int64, columns int32, values: (m,) each."""
+_ENTRY = np.dtype([("row", np.int64), ("column", np.int32), ("value", np.float64)])
+"""On disk. 64 bits hold every count exactly, and sums of entries that are stored twice."""
+_FEWEST_TOGETHER = 65_536
+"""Entries are read at least so many at a time, or there would be more files to open than entries to write."""
 
 
 class UnorderedMatrix(Matrix):
     """Entries in any order, read as a stream of triplets."""
 
-    @property
-    @abc.abstractmethod
-    def dtype(self) -> np.dtype:
-        """Of the values."""
-
     @abc.abstractmethod
     def triplets(self, at_most: int) -> Iterator[Triplets]:
         """Yield the entries, about `at_most` at a time."""
 
-    def blocks(
-        self, budget: int, first: int = 0, last: int | None = None
+    def read_blocks(
+        self, budget: int, first: int, last: int, scratch: pathlib.Path | None
     ) -> Iterator[tuple[int, scipy.sparse.csr_matrix]]:
-        last = self.shape[0] if last is None else last
         groups = max(1, -(-self.entries * BYTES_PER_ENTRY // budget), -(-self.shape[0] // MOST_ROWS))
         rows = -(-self.shape[0] // groups)
-        with tempfile.TemporaryDirectory(prefix="cells-from-genes-") as name:
+        with tempfile.TemporaryDirectory(prefix="cells-from-genes-", dir=scratch) as name:
             folder = pathlib.Path(name)
             self._spill(folder, rows, budget)
             for start in range(0, self.shape[0], rows):
-                row, column, value = (
-                    np.fromfile(part, dtype=kind) if part.exists() else np.zeros(0, kind)
-                    for part, kind in zip(_parts(folder, start // rows), (np.int64, np.int32, self.dtype), strict=True)
-                )
+                part = folder / str(start // rows)
+                found = np.fromfile(part, dtype=_ENTRY) if part.exists() else np.zeros(0, _ENTRY)
                 count = min(rows, self.shape[0] - start)
-                block = scipy.sparse.csr_matrix((value, (row - start, column)), shape=(count, self.shape[1]))
+                places = found["row"] - start, found["column"]
+                block = scipy.sparse.csr_matrix((found["value"], places), shape=(count, self.shape[1]))
                 block.sort_indices()
                 if first < start + count and start < last:
                     low, high = max(first, start), min(last, start + count)
@@ -55,14 +54,17 @@ class UnorderedMatrix(Matrix):
 
     def _spill(self, folder: pathlib.Path, rows: int, budget: int) -> None:
         """Append every entry to the file of its group of `rows` rows."""
-        for triplets in self.triplets(max(1, budget // (4 * BYTES_PER_ENTRY))):
-            group = triplets[0] // rows
+        for row, column, value in self.triplets(max(_FEWEST_TOGETHER, budget // (4 * BYTES_PER_ENTRY))):
+            group = row // rows
             order = np.argsort(group, kind="stable")
-            bounds = np.searchsorted(group[order], np.arange(-(-self.shape[0] // rows) + 1))
-            for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
-                for part, array in zip(_parts(folder, number), triplets, strict=True):
-                    with part.open("ab") as file:
-                        array[order[start:stop]].tofile(file)
+            entries = np.empty(len(order), _ENTRY)
+            entries["row"], entries["column"], entries["value"] = row[order], column[order], value[order]
+            numbers, starts = np.unique(group[order], return_index=True)
+            bounds = itertools.pairwise([*starts, len(order)])
+            for number, (start, stop) in zip(numbers, bounds, strict=True):
+                part = folder / str(number)
+                with named(part), part.open("ab") as file:
+                    file.write(entries[start:stop].tobytes())
 
 
 class CscMatrix(UnorderedMatrix):
@@ -75,10 +77,6 @@ class CscMatrix(UnorderedMatrix):
     @property
     def entries(self) -> int:
         return int(self.data.shape[0])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.data.dtype)
 
     def triplets(self, at_most: int) -> Iterator[Triplets]:
         indptr = np.asarray(self.indptr[:]).astype(np.int64)
@@ -103,7 +101,7 @@ class MatrixMarket(UnorderedMatrix):
             InputError: the file is no coordinate file of real or integer values.
         """
         self.path = path
-        try:
+        with reading(str(path)):
             with _open_text(path) as file:
                 head = file.readline().lower().split()
                 self._skip = 1
@@ -112,10 +110,6 @@ class MatrixMarket(UnorderedMatrix):
                     self._skip += 1
                     line = file.readline()
             size = [int(part) for part in line.split()]
-        except (OSError, EOFError, ValueError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}). Copy or write it again."
-            ) from error
         kind = head[2:5]
         if (
             len(size) != 3
@@ -130,16 +124,24 @@ class MatrixMarket(UnorderedMatrix):
     def entries(self) -> int:
         return self._entries
 
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(np.float64)
-
     def triplets(self, at_most: int) -> Iterator[Triplets]:
+        seen = 0
+        for table in self._tables(at_most):
+            gene, cell = table["gene"].to_numpy() - 1, table["cell"].to_numpy() - 1
+            require_inside(gene, self.shape[1], self.where)
+            require_inside(cell, self.shape[0], self.where)
+            seen += len(table)
+            yield cell, gene.astype(np.int32), table["count"].to_numpy()
+        if seen != self._entries:
+            raise InputError(
+                f"{self.path} has {seen:,} entries, its header says {self._entries:,}: it is cut short. Copy it again."
+            )
+
+    def _tables(self, at_most: int) -> Iterator[Any]:
         import pandas
 
-        seen = 0
         try:
-            tables = pandas.read_csv(
+            return pandas.read_csv(
                 self.path,
                 sep=r"\s+",
                 header=None,
@@ -149,28 +151,9 @@ class MatrixMarket(UnorderedMatrix):
                 chunksize=at_most,
                 engine="c",
             )
-            for table in tables:
-                gene, cell = table["gene"].to_numpy() - 1, table["cell"].to_numpy() - 1
-                require_inside(gene, self.shape[1], self.where)
-                require_inside(cell, self.shape[0], self.where)
-                seen += len(table)
-                yield cell, gene.astype(np.int32), table["count"].to_numpy()
-        except (OSError, EOFError, ValueError) as error:
-            if isinstance(error, pandas.errors.EmptyDataError):
-                return
-            raise InputError(
-                f"{self.path} cannot be read ({str(error).splitlines()[0]}). Copy or write it again."
-            ) from error
-        if seen != self._entries:
-            raise InputError(
-                f"{self.path} has {seen:,} entries, its header says {self._entries:,}: it is cut short. Copy it again."
-            )
+        except pandas.errors.EmptyDataError:
+            return iter(())
 
 
 def _open_text(path: pathlib.Path) -> Any:
     return gzip.open(path, "rt") if path.suffix == ".gz" else path.open("rt")
-
-
-def _parts(folder: pathlib.Path, group: int) -> tuple[pathlib.Path, pathlib.Path, pathlib.Path]:
-    row, column, value = (folder / f"{group}.{name}" for name in ("row", "column", "value"))
-    return row, column, value

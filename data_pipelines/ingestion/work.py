@@ -6,15 +6,18 @@ import json
 import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipelines.errors import Interrupted
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.panel import Alignment
 from data_pipelines.location import Location
 from data_pipelines.locks import held
+from data_pipelines.system_errors import save_array
 
 if TYPE_CHECKING:
     from data_pipelines.ingestion.source import Source
@@ -72,9 +75,9 @@ class Work:
         """
         clear(self.path)
         self.runs.mkdir(parents=True)
-        np.save(self.path / "destination.npy", destination)
+        save_array(self.path / "destination.npy", destination)
         for number, alignment in enumerate(alignments):
-            np.save(self.path / f"positions-{number}.npy", alignment.positions)
+            save_array(self.path / f"positions-{number}.npy", alignment.positions)
         plan = {
             "identity": identity,
             "genes": alignments[0].n_genes,
@@ -110,9 +113,24 @@ class Work:
         """Chunks whose sorted runs are complete."""
         return {int(folder.name) for folder in self.runs.iterdir() if folder.name.isdigit()}
 
+    def clear_unfinished(self) -> None:
+        """Delete what killed workers left of chunks that they had not finished."""
+        for folder in self.runs.glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def remove(self) -> None:
         """Delete the folder and its lock."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        # Under another name first: a worker that has not heard of the end cannot add to what is being deleted.
+        gone = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:8]}")
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def remove_leftover(self, identity: str) -> None:
+        """Delete the folder if it is of this identity, whose store is finished: a kill came before it was deleted."""
+        if (self.plan() or {}).get("identity") == identity:
+            with contextlib.suppress(Interrupted), self.locked():
+                self.remove()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipelines.contents import write_contents
 from data_pipelines.location import Location
+from data_pipelines.system_errors import told_as_system_errors
 
 if TYPE_CHECKING:
     import pandas
@@ -17,8 +19,6 @@ CHUNK = 65_536
 """Elements that are compressed, and read back, together."""
 SHARD = 128 * CHUNK
 """Elements of one file."""
-CONTENTS = "contents/files.txt"
-"""Every file of the store but the root's metadata and this one: readers of zarr take missing chunks for zeros."""
 
 
 def lay_out(
@@ -77,7 +77,8 @@ def complete(
 
     from data_pipelines.zarr_store import RootLast
 
-    store.array("X/indptr", write=True).write(indptr).result()
+    with told_as_system_errors(store / "X"):
+        store.array("X/indptr", write=True).write(indptr).result()
     target = RootLast(store)
     root = zarr.open_group(target, mode="a", zarr_format=3)
     root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -86,11 +87,11 @@ def complete(
     write_elem(root, "uns", uns)
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
         write_elem(root, name, {})
-    # What a killed process left behind of a file it was writing, and of a listing.
-    store.delete(key for key in store.list_keys() if key.endswith(".__lock") or key == CONTENTS)
+    # What a killed process left behind of a file it was writing.
+    store.delete(key for key in store.list_keys() if key.endswith(".__lock"))
     with warnings.catch_warnings():
         # Consolidated metadata is not yet in the zarr v3 standard; it saves one request per array on remote stores.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(target, zarr_format=3)
-    store.write(CONTENTS, "\n".join(store.list_keys()).encode())
+    write_contents(store)
     target.publish()

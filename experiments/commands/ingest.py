@@ -89,16 +89,16 @@ def run(arguments: Sequence[str]) -> int:
     """Make the store, its default split, and the statistics of that split."""
     options = parse(Ingest, arguments, prog="lingshu ingest", description="Turn files of counts into a cell store.")
 
-    from data_pipelines import default_split_kind, ingest, load_statistics, make_split
+    from data_pipelines import ingest, load_statistics, make_default_split
     from data_pipelines.errors import InputError
-    from data_pipelines.location import Location
+    from data_pipelines.ingestion.target import usable_target
     from experiments.commands.split import describe
 
     if not options.inputs:
         raise InputError("no input given. Pass one or more files: lingshu ingest FILE.h5ad --out STORE")
     if options.seed < 0 or options.memory_mb < 1 or options.workers < 0:
         raise InputError("--seed and --workers must be >= 0 and --memory-mb >= 1.")
-    there = Location(options.out).exists("zarr.json")
+    there = usable_target(options.out).exists("zarr.json")
     with StageProgress() as progress:
         store = ingest(
             options.inputs,
@@ -113,11 +113,13 @@ def run(arguments: Sequence[str]) -> int:
             **_genes(options),
             **_screen(options.screen),
         )
-        split = make_split(store, default_split_kind(store.columns, store.obs))
+        split, note = make_default_split(store)
         load_statistics(store, split, progress=progress)
     if there:
         print(f"{store.path} holds exactly this store already; it is left as it is")
     print("\n".join(_report(store)))
+    if note is not None:
+        print(f"note: {note}")
     print(describe(split))
     print_next(["train", "perturb" if store.columns.perturbation else "cells", "--store", store.path])
     return 0

@@ -3,14 +3,25 @@ import pathlib
 import subprocess
 import sys
 
+import anndata
 import grain
 import numpy as np
+import pandas as pd
 import pytest
 
-from data_pipelines import InputError, RandomCells, condition_rows, load_statistics, make_loader, make_split
+from data_pipelines import (
+    Columns,
+    InputError,
+    RandomCells,
+    condition_rows,
+    ingest,
+    load_statistics,
+    make_loader,
+    make_split,
+)
 from data_pipelines.layouts import Slabbed, dense_counts
-from data_pipelines.slabs import SLAB, Slabs
-from lingshu_jax.vocabulary import UnknownLabel
+from data_pipelines.slabs import SLAB, Slabs, slabs_of
+from lingshu_jax.vocabulary import ConditionVocabulary, UnknownLabel
 
 ALONE = grain.sharding.ShardOptions(shard_index=0, shard_count=1)
 
@@ -136,6 +147,21 @@ def test_rare_conditions_are_seen_as_often_as_others(fed):
         _batches(fed, 1, balance=("lane",))
 
 
+def test_cells_without_a_label_are_a_group_of_their_own(tmp_path):
+    obs = pd.DataFrame(
+        {"kind": pd.Categorical(["b", "a", None, "a", None, None]), "share": [1.5, np.nan] * 3}, index=[*"abcdef"]
+    )
+    anndata.AnnData(np.ones((6, 3)), obs=obs).write_h5ad(tmp_path / "a.h5ad")
+    store = ingest(tmp_path / "a.h5ad", tmp_path / "s", columns=Columns())
+    place = store.obs["_input_index"].to_numpy()
+    for balance, expected in (
+        (["kind"], [[1, 3], [0], [2, 4, 5]]),
+        (["kind", "share"], [[1, 3], [0], [2, 4], [5]]),
+    ):
+        groups = slabs_of(store, np.arange(6), ConditionVocabulary(()), balance)
+        assert [sorted(place[slabs.rows]) for slabs in groups] == expected
+
+
 def test_neighbours_in_the_input_are_not_neighbours_in_a_batch(fed):
     """Chi-square: the input place of a batch's cells, in eight parts, is as in the whole training set."""
     from scipy.stats import chi2_contingency
@@ -220,6 +246,8 @@ def test_batch_sizes_that_do_not_fit(fed):
     two = grain.sharding.ShardOptions(shard_index=0, shard_count=2)
     with pytest.raises(InputError, match=r"multiple of 64 \(32 cells x 2 processes\)"):
         make_loader(*fed, batch_size=96, seed=0, shards=two)
+    with pytest.raises(InputError, match="seed must be >= 0, got -1"):
+        make_loader(*fed, batch_size=32, seed=-1, shards=ALONE)
     with pytest.raises(InputError, match="no cells to load"):
         make_loader(fed[0], fed[1][:0], fed[2], batch_size=32, seed=0, shards=ALONE)
 

@@ -15,6 +15,7 @@ from data_pipelines import (
     default_split_kind,
     ingest,
     load_split,
+    make_default_split,
     make_split,
 )
 from data_pipelines.split_toml import read_split_toml, split_toml
@@ -43,6 +44,22 @@ def test_every_cell_is_in_exactly_one_part(kind, store):
         rows = split.rows(part)
         assert rows.dtype == np.int64
         assert (np.diff(rows) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind", "noted"),
+    [
+        ({("A", "ctrl"): 40, ("A", "x"): 40, ("B", "ctrl"): 40, ("B", "x"): 40}, "HeldOutCombinations", False),
+        ({("A", "ctrl"): 40, ("A", "x"): 40, ("B", "ctrl"): 40, ("B", "y"): 40}, "RandomCells", True),
+        ({("A", "ctrl"): 1, ("A", "x"): 1, ("B", "x"): 1}, "RandomCells", True),
+    ],
+)
+def test_every_store_gets_a_split(sizes, kind, noted, tmp_path):
+    store = _screen(tmp_path, sizes)
+    split, note = make_default_split(store)
+    assert (split.kind, load_split(store).hash) == (kind, split.hash)
+    assert len(split.train) > 0
+    assert noted == (note is not None and "random cells: " in note)
 
 
 @pytest.mark.parametrize("seed", [0, 5])

@@ -80,8 +80,8 @@ def _tenx(folder, **files):
     return folder / "tenx"
 
 
-MTX = "%%MatrixMarket matrix coordinate integer general\n3 2 3\n1 1 5\n2 2 1\n"
-TABLES = {"features_tsv": "A\ta\nB\tb\nC\tc\n", "barcodes_tsv": "x\ny\n"}
+MTX = "%%MatrixMarket matrix coordinate integer general\n3 4 3\n1 1 5\n2 2 1\n"
+TABLES = {"features_tsv": "A\ta\nB\tb\nC\tc\n", "barcodes_tsv": "w\nx\ny\nz\n"}
 KO = Columns(perturbation="target", control=("ctrl",))
 INPUTS = {
     "no such file": (lambda f: f / "none.h5ad", PLAIN, "does not exist"),

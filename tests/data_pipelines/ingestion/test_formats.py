@@ -139,10 +139,28 @@ def test_obs_and_var_come_back_as_they_went_in(tmp_path):
     assert store.obs["whole"].iloc[store.stored_row].tolist() == [str(number) for number in range(40)]
 
 
+def test_a_column_may_have_any_other_name(tmp_path):
+    adata = _adata()
+    adata.obs["two\nlines"] = "left out"
+    adata.obs["__"] = "kept"
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    (tmp_path / "m.yaml").write_text("sources:\n  - path: a.h5ad\n    add: {self: x, größe (µm): y}\n")
+    store = ingest(tmp_path / "m.yaml", tmp_path / "s", columns=Columns())
+    assert {*store.obs.columns} == {"__", "self", "größe (µm)", "_source", "_input_index", "_source_name"}
+    assert {*anndata.read_zarr(tmp_path / "s").obs.columns} == {*store.obs.columns}
+
+
 def test_a_store_is_an_input_too(tmp_path):
     first = ingest(_h5ad(tmp_path), tmp_path / "first.store", columns=Columns())
     again = ingest(tmp_path / "first.store", tmp_path / "again", columns=Columns(), seed=3)
     assert (again.counts(again.stored_row) != first.counts(np.arange(40))).nnz == 0
+
+
+def test_a_store_that_lost_a_file_is_no_input(tmp_path):
+    ingest(_h5ad(tmp_path), tmp_path / "first.store", columns=Columns())
+    (tmp_path / "first.store" / "X" / "data" / "c" / "0").unlink()
+    with pytest.raises(InputError, match=r"first.store lacks 1 of its files \(X/data/c/0\)"):
+        ingest(tmp_path / "first.store", tmp_path / "again", columns=Columns())
 
 
 @pytest.mark.parametrize(
@@ -153,6 +171,17 @@ def test_a_store_is_an_input_too(tmp_path):
         ("sources:\n  - path: a.h5ad\n    layr: X", "unknown setting 'layr' .nearest: layer"),
         ("sources:\n  - file: a.h5ad", "a source has no path"),
         ("sources: [", "is no YAML"),
+        ("[" * 3000, "is no YAML"),
+        ("sources:\n  - path: a.h5ad\n    add: {date: 2025-02-30}", "is no YAML"),
+        ("sources:\n  - path: a.h5ad\n    add: {3: x}", "column 3 cannot be stored: it is no text"),
+        ("sources:\n  - path: a.h5ad\n    add: {'': x}", "column '' cannot be stored"),
+        ("sources:\n  - path: a.h5ad\n    add: {_index: x}", "it is reserved"),
+        ("sources:\n  - path: a.h5ad\n    add: {_source: x}", "it is reserved"),
+        ("sources:\n  - path: a.h5ad\n    add: {zarr.json: x}", "it is reserved"),
+        ("sources:\n  - path: a.h5ad\n    add: {'..': x}", "it is reserved"),
+        ("sources:\n  - path: a.h5ad\n    rename: {ids: a/b}", "it has a slash"),
+        ('sources:\n  - path: a.h5ad\n    add: {"a\\nb": x}', "a character that cannot be printed"),
+        ("sources:\n  - path: a.h5ad\n    add: {" + "n" * 300 + ": x}", "longer than 200 bytes"),
         ("sources:\n  - path: a.h5ad\n    rename: {lin: x}", "no obs column 'lin' to rename"),
         ("sources:\n  - path: a.h5ad\n    keep: {quality: pass}", "no obs column 'quality' to keep cells by"),
         ("sources:\n  - a.h5ad\n  - ./a.h5ad", "listed twice"),

@@ -1,12 +1,15 @@
+import contextlib
 import json
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 
 from data_pipelines import CellStore, Columns, InputError, ingest
+from data_pipelines.ingestion import unordered
 from data_pipelines.ingestion.writer import CHUNK
 from tests.data_pipelines.conftest import SCREEN
 
@@ -45,6 +48,25 @@ def test_every_layout_and_whole_number_type_gives_the_same_cells(layout, dtype, 
     assert (store.counts(store.stored_row) != counts).nnz == 0
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool, np.float32])
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_entries_that_are_stored_twice_are_summed_exactly(dtype, by_columns, tmp_path):
+    file = _write(tmp_path / "a.h5ad", _counts(4, 4, dtype=dtype))
+    value = {np.uint8: 200, np.int8: 100, bool: 1, np.float32: 2**24}[dtype]
+    with h5py.File(file, "r+") as stored:
+        stored["X"].attrs["encoding-type"] = "csc_matrix" if by_columns else "csr_matrix"
+        for name, values in {
+            "data": np.full(12, value).astype(dtype),
+            "indices": np.full(12, 3),
+            "indptr": np.arange(0, 13, 3),
+        }.items():
+            del stored["X"][name]
+            stored["X"][name] = values
+    store = ingest(file, tmp_path / "s", columns=Columns())
+    dense = store.counts(store.stored_row).toarray()
+    assert ((dense.T if by_columns else dense)[:, 3] == 3 * value).all()
+
+
 def test_memory_bound_does_not_change_the_store(tmp_path, monkeypatch):
     """With room for a few cells only: many blocks, many buckets, several shards; the same bytes."""
     file = _write(tmp_path / "a.h5ad", _counts(3000, 400))
@@ -62,9 +84,19 @@ def test_memory_bound_does_not_change_the_store(tmp_path, monkeypatch):
 def test_column_blocks_are_bounded_too(tmp_path, monkeypatch):
     counts = _counts(300, 40)
     monkeypatch.setattr("data_pipelines.ingestion.unordered.BYTES_PER_ENTRY", 2**11)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))  # entries are sorted in the work folder
     file = _write(tmp_path / "a.h5ad", scipy.sparse.csc_matrix(counts))
     store = ingest(file, tmp_path / "s", columns=Columns(), memory_mb=1)
     assert (store.counts(store.stored_row) != counts).nnz == 0
+
+
+def test_sorting_columns_by_cells_opens_few_files(monkeypatch):
+    columns, opened = scipy.sparse.csc_matrix(_counts(300, 40)), []
+    monkeypatch.setattr(unordered, "named", lambda path: opened.append(path) or contextlib.nullcontext())
+    matrix = unordered.CscMatrix(columns.data, columns.indices, columns.indptr, columns.shape, "a.h5ad (X)")
+    blocks = list(matrix.blocks(2**12))
+    assert len(blocks) > 20
+    assert len(opened) <= len(blocks)
 
 
 def test_the_shuffle_is_global(tmp_path):
@@ -96,9 +128,27 @@ def test_files_are_joined_over_the_union_of_their_genes(tmp_path):
     assert store.obs.index.is_unique
 
 
+def test_values_stay_what_they_are_where_another_file_lacks_the_column(tmp_path):
+    obs = {
+        "id": np.arange(4) + 2**60 + 1,
+        "yes": np.arange(4) % 2 == 0,
+        "kind": pd.Categorical([1, 2, 1, None]),
+        "name": pd.Categorical(["x", "y", "x", None]),
+    }
+    a = _write(tmp_path / "a.h5ad", _counts(4), obs=obs)
+    b = _write(tmp_path / "b.h5ad", _counts(3), obs={"kind": pd.Categorical([3, 3, 1])})
+    store = ingest([a, b], tmp_path / "s", columns=Columns())
+    read = anndata.read_zarr(tmp_path / "s").obs.iloc[store.stored_row]
+    assert read["id"].tolist() == [*obs["id"], pd.NA, pd.NA, pd.NA]
+    assert read["yes"].tolist() == [True, False, True, False, pd.NA, pd.NA, pd.NA]
+    assert read["kind"].cat.categories.tolist() == [1, 2, 3]
+    assert read["kind"].astype(object).fillna("none").tolist() == [1, 2, 1, "none", 3, 3, 1]
+    assert read["name"].cat.categories.tolist() == ["x", "y"]
+
+
 def test_counts_take_the_smallest_type_that_holds_them(tmp_path):
     for largest, dtype in ((65_535, np.uint16), (65_536, np.uint32)):
-        counts = scipy.sparse.csr_matrix(np.array([[largest, 0], [1, 2]]))
+        counts = scipy.sparse.csr_matrix(np.array([[largest, 0], [1, 2], [1, 1]]))
         store = ingest(_write(tmp_path / f"{largest}.h5ad", counts), tmp_path / str(largest), columns=Columns())
         assert anndata.read_zarr(store.path.path).X.dtype == dtype
         assert store.counts(store.stored_row).max() == largest

@@ -72,14 +72,23 @@ def test_two_columns_of_one_gene_are_refused_or_summed():
         build_panel([twice], panel, GeneRules())
     _, (alignment,) = build_panel([twice], panel, GeneRules(duplicates="sum"))
     counts = scipy.sparse.csr_matrix(np.array([[1, 2, 3], [0, 5, 0]]))
-    np.testing.assert_array_equal(alignment.align(counts).toarray(), [[3, 3], [5, 0]])
+    np.testing.assert_array_equal(alignment.align(counts, where="a").toarray(), [[3, 3], [5, 0]])
     assert build_panel([_table("a", "a", "b")], UNION, GeneRules(duplicates="sum"))[0].genes == ("a", "b")
+
+
+def test_sums_of_columns_are_exact_or_refused():
+    _, (alignment,) = build_panel([_table("a", "a", "b")], UNION, GeneRules(duplicates="sum"))
+    largest = np.iinfo(np.int32).max
+    counts = scipy.sparse.csr_matrix(np.array([[largest - 1, 1, 3]], np.int32))
+    assert alignment.align(counts, where="a").toarray().tolist() == [[largest, 3]]
+    with pytest.raises(InputError, match="a: the counts of columns that mean one gene sum to 4,294,967,294"):
+        alignment.align(counts[:, [0, 0, 2]] + counts[:, [1, 1, 1]], where="a")
 
 
 def test_dropped_genes_leave_the_others_in_their_rows():
     counts = scipy.sparse.random(50, 8, 0.4, "csr", rng=np.random.default_rng(0))
     positions = np.array([3, -1, 0, -1, 2, 1, -1, 4], np.int32)
-    aligned = Alignment(positions, 6).align(counts).toarray()
+    aligned = Alignment(positions, 6).align(counts, where="a").toarray()
     kept = positions >= 0
     np.testing.assert_array_equal(aligned[:, positions[kept]], counts.toarray()[:, kept])
     assert not aligned[:, 5].any()
@@ -90,6 +99,10 @@ def test_dropped_genes_leave_the_others_in_their_rows():
 def test_panels_and_aliases_from_files(tmp_path):
     (tmp_path / "p.csv").write_text("gene,chromosome\nA,1\nB,2\n")
     assert read_panel(tmp_path / "p.csv").genes == ("A", "B")
+    for name, text in {"p.csv": "gene\nA\nB\n", "alias.csv": "A,B\n"}.items():  # as spreadsheets write UTF-8
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_panel(tmp_path / "p.csv").genes == ("A", "B")
+    assert read_pairs(tmp_path / "alias.csv", "alias", "gene") == {"A": "B"}
     (tmp_path / "twice.txt").write_text("A\nA\n")
     (tmp_path / "empty.txt").write_text("gene\n")
     (tmp_path / "alias.csv").write_text("MARCH1,MARCHF1\nbroken\n")

@@ -29,9 +29,10 @@ def _refused(files, out, columns, match):
         (2.0**31, r"counts above 2147483647"),
     ],
 )
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix, np.asarray])
-def test_values_that_are_no_counts(value, match, layout, tmp_path):
-    dense = np.ones((6, 3))
+def test_values_that_are_no_counts(value, match, layout, dtype, tmp_path):
+    dense = np.ones((6, 3), dtype)
     dense[3, 1] = value
     anndata.AnnData(layout(dense)).write_h5ad(tmp_path / "a.h5ad")
     _refused(tmp_path / "a.h5ad", tmp_path / "s", Columns(), match)
@@ -69,6 +70,26 @@ def test_columns_and_labels_that_do_not_occur(screen_file, tmp_path):
     _refused(screen_file, tmp_path / "s", missing, r"'cellline' \(nearest: cell_line; present: cell_line, target_gene")
     control = Columns(perturbation="target_gene", control=("nontargeting",))
     _refused(screen_file, tmp_path / "s", control, r"'nontargeting' does not occur .*nearest: non-targeting")
+
+
+def test_inputs_without_a_gene(screen, tmp_path):
+    peaks = screen.copy()
+    peaks.var["feature_types"] = "Peaks"
+    peaks.write_h5ad(tmp_path / "peaks.h5ad")
+    _refused(tmp_path / "peaks.h5ad", tmp_path / "s", SCREEN, "no feature of peaks.h5ad is a gene")
+    parts = [(0, 10), (0, 5), (5, 10)]
+    files = [tmp_path / f"{low}-{high}.h5ad" for low, high in parts]
+    for file, (low, high) in zip(files, parts, strict=True):
+        screen[:, low:high].copy().write_h5ad(file)
+    with pytest.raises(InputError, match=r"no gene is in all of 0-10\.h5ad, 0-5\.h5ad, 5-10\.h5ad"):
+        ingest(files, tmp_path / "s", columns=SCREEN, panel="intersection")
+
+
+@pytest.mark.parametrize("path", ["loop.h5ad", "a\0b.h5ad"])
+def test_paths_that_lead_nowhere(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.h5ad").symlink_to("loop.h5ad")
+    _refused(path, tmp_path / "s", SCREEN, "leads nowhere|does not exist")
 
 
 def test_genes_that_do_not_fit(screen, screen_file, tmp_path):

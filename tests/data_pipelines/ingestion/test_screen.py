@@ -94,3 +94,27 @@ def test_filters_that_cannot_be(file, tmp_path):
         Screen(max_residual=-1)
     with pytest.raises(InputError, match="most-cells >= 1"):
         Screen(most_cells=0)
+
+
+@pytest.mark.parametrize(
+    ("screen", "option"),
+    [
+        ({"max_residual": 0.0}, "--screen.max-residual"),
+        ({"max_cell_residual": 0.5}, "--screen.max-cell-residual"),
+        ({"min_cells": 5}, "--screen.min-cells"),
+    ],
+)
+def test_filters_of_perturbations_need_one(screen, option, file):
+    with pytest.raises(InputError, match=f"{option} needs --columns.perturbation"):
+        ingest(file, file.parent / "s", columns=Columns(), screen=Screen(**screen))
+    assert [path.name for path in file.parent.iterdir()] == ["a.h5ad"]
+
+
+@pytest.mark.parametrize(("label", "noted"), [("A", True), ("ctrl", False)])
+def test_a_store_without_controls_is_noted(label, noted, file):
+    (file.parent / "m.yaml").write_text(f"sources:\n  - path: a.h5ad\n    keep: {{target: [{label}]}}\n")
+    store = ingest(file.parent / "m.yaml", file.parent / "s", columns=COLUMNS)
+    assert [note for note in store.manifest["notes"] if "the filters leave no control cell" in note] == (
+        store.manifest["notes"] if noted else []
+    )
+    assert noted == bool(store.manifest["notes"])

@@ -139,11 +139,10 @@ def test_fused_loss_and_gradients_equal_the_naive_ones(gene_head, rows_per_tile)
             np.testing.assert_allclose(gradients[name], gradient, atol=1e-5 * scale, rtol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.9, 1.0])
-def test_masked_rows_alone_give_the_same_loss_and_gradients_and_more_than_fit_too(
-    gene_head, rows_per_tile, monkeypatch, share
-):
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_masked_rows_alone_give_the_same_loss_and_gradients_and_more_than_fit_too(gene_head, monkeypatch, share):
     monkeypatch.setattr(cross_entropy, "FEWEST_CELLS", 1)
+    monkeypatch.setattr(tiles, "ROWS_PER_TILE", 6)
     rng = np.random.default_rng(7)
     targets = jnp.asarray(rng.integers(0, VOCAB_SIZE, (B, P, S)))
     weights = jnp.asarray(rng.uniform(0.1, 1, (B, P, S)) * (rng.uniform(size=(B, P, S)) < share), jnp.float32)

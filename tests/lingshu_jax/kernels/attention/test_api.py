@@ -3,14 +3,17 @@ import numpy as np
 import pytest
 
 from lingshu_jax.kernels.attention import Xla, attention
-from tests.lingshu_jax.kernels.attention.base import AttentionTests, B, H, K, N, normal
+from tests.lingshu_jax.kernels.attention.base import B, H, K, N, normal
 
 Q = jnp.zeros((B, N, H, K))
 ONES = jnp.ones((B, N), jnp.int32)
 
 
-class TestAuto(AttentionTests):
-    implementation = "auto"
+def test_auto_is_xla_where_nothing_else_was_validated():
+    """And the Pallas kernel on TPU: test_pallas_tpu.py."""
+    q, k, v, _ = normal((B, N, H, K), jnp.float32)
+    automatic = attention(q, k, v, ONES, rope=jnp.arange(N))
+    np.testing.assert_array_equal(automatic, attention(q, k, v, ONES, rope=jnp.arange(N), implementation="xla"))
 
 
 def test_rotation_makes_scores_depend_on_distance_and_leaves_negative_positions():

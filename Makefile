@@ -50,7 +50,7 @@ demo: install
 	$(LINGSHU) report demo --runs $(DEMO)/runs --out $(DEMO)/report.html
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not soak" $(SET)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not soak" $(SET)
 
 lint: install
 	$(BIN)/ruff check .

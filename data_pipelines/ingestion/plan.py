@@ -160,6 +160,12 @@ class Prepared:
                 progress=progress,
                 scratch=scratch.absolute(),
             )
+            if not found.residual:
+                raise InputError(
+                    "--screen.max-residual and --screen.max-cell-residual can judge no perturbation: none is named "
+                    "like an expressed gene of the panel. Name var's column of such names with --genes.column, or "
+                    "leave the filters out."
+                )
         rng = np.random.default_rng([self.identity.seed, _SUBSAMPLE])
         chosen, left_out = choose_cells(self.screen, labels, columns, kept, found, rng)
         return chosen, {"manifest's keep": int((~kept).sum()), **left_out}

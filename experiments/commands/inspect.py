@@ -39,7 +39,13 @@ def run(arguments: Sequence[str]) -> int:
     print("\n".join(inspection.lines()))
     if not inspection.ready:
         return 2
-    first = pathlib.Path(options.inputs[0].replace("*", "").replace("?", ""))
-    out = f"{first.stem.removesuffix('_feature_bc_matrix') or 'cells'}.store"
-    print_next(["ingest", *options.inputs, "--out", out, *inspection.ingest_arguments()])
+    print_next(["ingest", *options.inputs, "--out", store_name(options.inputs[0]), *inspection.ingest_arguments()])
     return 0
+
+
+def store_name(given: str) -> str:
+    """A store's name after its first input; after the folder of a pattern."""
+    path = pathlib.Path(given)
+    while set("*?[") & set(path.name):
+        path = path.parent
+    return f"{path.stem.removesuffix('_feature_bc_matrix').strip('.') or 'cells'}.store"

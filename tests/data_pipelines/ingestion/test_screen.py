@@ -118,3 +118,12 @@ def test_a_store_without_controls_is_noted(label, noted, file):
         store.manifest["notes"] if noted else []
     )
     assert noted == bool(store.manifest["notes"])
+
+
+def test_a_filter_that_can_judge_nothing_is_refused(file, tmp_path):
+    adata = anndata.read_h5ad(file)
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.write_h5ad(tmp_path / "e.h5ad")
+    with pytest.raises(InputError, match=r"can judge no perturbation.*--genes\.column"):
+        ingest(tmp_path / "e.h5ad", tmp_path / "s", columns=COLUMNS, screen=Screen(max_residual=0.3))
+    assert not (tmp_path / "s").exists()

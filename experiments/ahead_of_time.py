@@ -35,7 +35,7 @@ VOCABULARY = ConditionVocabulary(
     )
 )
 """Two condition tokens, as in the paper's genetic screens."""
-MEASURED_SOURCES = 1
+MEASURED_MASKS = 1
 
 
 def _build(experiment: Experiment, genes: int) -> Any:
@@ -67,12 +67,12 @@ def lower_training_step(experiment: Experiment, mesh: Mesh, *, cells: int, genes
     batch = {
         "genes": _like((cells, capacity), jnp.uint16, rows),
         "counts": _like((cells, capacity), jnp.uint16, rows),
-        "source": _like((cells,), jnp.int32, rows),
+        "measured": _like((cells,), jnp.int32, rows),
         "position": _like((cells,), jnp.int32, rows),
         "conditions": {field.name: _like((cells,), jnp.int32, rows) for field in VOCABULARY.fields},
     }
     placed = jax.tree.map(lambda leaf: _like(leaf.shape, leaf.dtype, everywhere), fixed)
-    return step.lower(state, batch, placed, _like((MEASURED_SOURCES, genes), jnp.bool_, everywhere))
+    return step.lower(state, batch, placed, _like((MEASURED_MASKS, genes), jnp.bool_, everywhere))
 
 
 def lower_sampling_step(experiment: Experiment, mesh: Mesh, *, cells: int, genes: int) -> Any:

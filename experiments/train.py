@@ -83,6 +83,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
     parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
     tx = make_optimizer(experiment.optimizer, config.steps)
     abstract = abstract_state(model_plan.build, tx, mesh)
+    masks, mask_of = np.unique(job.store.measured, axis=0, return_inverse=True)
     with (
         make_loader(
             job.store,
@@ -108,7 +109,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
         step = make_step(
             parts,
             tx,
-            jax.device_put(job.store.measured, replicated(mesh)),
+            jax.device_put(masks, replicated(mesh)),
             seed=experiment.seed,
             ema_decay=config.ema_decay,
             condition_dropout=config.condition_dropout,
@@ -119,7 +120,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
             config=config,
             step=step,
             batches=loader,
-            to_device=functools.partial(_to_device, mesh=mesh),
+            to_device=functools.partial(_to_device, mask_of=mask_of, mesh=mesh),
             evaluate=_validation(job, model_plan, parts),
             checkpoints=checkpoints,
             fixed=parts.fixed,
@@ -174,9 +175,9 @@ def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
     return [f"{prefix.removeprefix('.').removeprefix('experiment.')}: {before} -> {after}"]
 
 
-def _to_device(batch: dict[str, Any], *, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    used = {name: batch[name] for name in ("genes", "counts", "source", "position", "conditions")}
-    return to_global(used, mesh)
+def _to_device(batch: dict[str, Any], *, mask_of: np.ndarray, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    used = {name: batch[name] for name in ("genes", "counts", "position", "conditions")}
+    return to_global(used | {"measured": mask_of[batch["source"]]}, mesh)
 
 
 def _validation(job: TrainJob, model_plan: ModelPlan, parts: ModelParts) -> Any:

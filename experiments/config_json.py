@@ -5,7 +5,18 @@ import typing
 from typing import Any
 
 from experiments.experiment import DataConfig, Experiment
-from lingshu_jax.diffusion import ControlGuidance, CosineSchedule, GeometricSchedule, NoGuidance, SamplerConfig
+from lingshu_jax.diffusion import (
+    Ancestral,
+    Confidence,
+    ControlGuidance,
+    CosineSchedule,
+    CustomSchedule,
+    GeometricSchedule,
+    LinearSchedule,
+    NoGuidance,
+    NullGuidance,
+    SamplerConfig,
+)
 from lingshu_jax.model import (
     DenoiserConfig,
     DepthNB,
@@ -23,8 +34,11 @@ from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 _TYPES = {
     kind.__name__: kind
     for kind in (
+        Ancestral,
+        Confidence,
         ControlGuidance,
         CosineSchedule,
+        CustomSchedule,
         DataConfig,
         DenoiserConfig,
         DepthNB,
@@ -33,12 +47,14 @@ _TYPES = {
         KeepAll,
         KeepInputs,
         KeepProducts,
+        LinearSchedule,
         LogFrequency,
         LowRankFactors,
         MeshConfig,
         NoBias,
         NoFactors,
         NoGuidance,
+        NullGuidance,
         OptimizerConfig,
         SamplerConfig,
         TrainingConfig,
@@ -48,6 +64,8 @@ _TYPES = {
 
 def to_json(config: Any) -> Any:
     """A config object as plain JSON values; dataclasses carry their type's name under 'type'."""
+    if isinstance(config, tuple):
+        return [to_json(inner) for inner in config]
     if dataclasses.is_dataclass(config):
         fields = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
         return {"type": type(config).__name__, **fields}
@@ -60,6 +78,8 @@ def from_json(value: Any) -> Any:
     Raises:
         ValueError: a type or a setting that this version does not know, by name.
     """
+    if isinstance(value, list):
+        return tuple(from_json(inner) for inner in value)
     if not isinstance(value, dict):
         return value
     name = value.get("type")

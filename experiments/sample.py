@@ -13,7 +13,7 @@ import lingshu_jax
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from experiments.config_json import to_json
-from lingshu_jax.diffusion import ControlGuidance, SamplerConfig
+from lingshu_jax.diffusion import NoGuidance, NullGuidance, SamplerConfig
 from lingshu_jax.tokens import decode_tokens
 from lingshu_jax.vocabulary import NULL_ROW, PAD_ROW, ConditionField, ConditionVocabulary, UnknownLabel
 
@@ -130,11 +130,18 @@ def _rows(labels: pd.Series, field: ConditionField, unseen: Unseen, run: "Loaded
 
 
 def _check_guidance(table: pd.DataFrame, sampler: SamplerConfig, run: "LoadedRun") -> None:
-    if not isinstance(sampler.guidance, ControlGuidance):
+    if isinstance(sampler.guidance, NoGuidance):
         return
     field = run.plan.vocabulary.perturbation
     if field is None:
         raise InputError("guidance needs a perturbation field, and this model has none. Leave --guidance out.")
+    if isinstance(sampler.guidance, NullGuidance):
+        if run.plan.experiment.training.condition_dropout == 0:
+            raise InputError(
+                f"this model was trained without a null {field.name} (training.condition_dropout 0), so nothing can be "
+                "guided against it. Use control guidance."
+            )
+        return
     contexts = [field.name for field in run.plan.vocabulary.contexts]
     for labels in table[contexts].drop_duplicates().itertuples(index=False):
         if contexts and tuple(labels) not in run.plan.controls:

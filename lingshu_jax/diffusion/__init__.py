@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lingshu_jax.diffusion.guidance import ControlGuidance, NoGuidance
-from lingshu_jax.diffusion.schedule import CosineSchedule, GeometricSchedule, SamplerConfig
+from lingshu_jax.diffusion.config import SamplerConfig
+from lingshu_jax.diffusion.guidance import ControlGuidance, NoGuidance, NullGuidance
+from lingshu_jax.diffusion.order import Ancestral, Confidence
+from lingshu_jax.diffusion.schedule import CosineSchedule, CustomSchedule, GeometricSchedule, LinearSchedule
 
 if TYPE_CHECKING:
     from lingshu_jax.diffusion.corruption import corrupt
@@ -19,10 +21,15 @@ _LAZY = {
 }
 
 __all__ = [
+    "Ancestral",
+    "Confidence",
     "ControlGuidance",
     "CosineSchedule",
+    "CustomSchedule",
     "GeometricSchedule",
+    "LinearSchedule",
     "NoGuidance",
+    "NullGuidance",
     "SamplerConfig",
     "corrupt",
     "log_likelihood_bound",

@@ -11,8 +11,41 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.gene_head import invert_cumulative
+from lingshu_jax.kernels.gene_head import draw_token
 from lingshu_jax.vocabulary import ConditionVocabulary
+
+
+class ReverseProcess(Protocol):
+    """A denoiser while cells are drawn. What it carries along is its own; genes are listed by panel index, G = none."""
+
+    starts_alike: bool
+    """The first prediction depends on the start tokens and the conditions alone, not on the cell's key."""
+
+    def prepare(self) -> Any:
+        """What all steps of all cells share: made once."""
+        ...
+
+    def begin(self, shared: Any, tokens: Any, conditions: Any, keys: Any) -> Any:
+        """Cells before the first step, from their start tokens (B, G)."""
+        ...
+
+    def predict(self, shared: Any, cells: Any, conditions: Any, away_from: Any) -> Any:
+        """What the logits of masked genes are made of; with `away_from`, other conditions to be guided away from."""
+        ...
+
+    def draw(
+        self, shared: Any, prediction: Any, genes: Any, uniforms: Any, *, guidance: Any, temperature: Any, top_p: Any
+    ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
+        """A token for every listed gene, and its log-probability."""
+        ...
+
+    def write(self, shared: Any, cells: Any, genes: Any, tokens: Any) -> Any:
+        """The cells with the listed genes revealed."""
+        ...
+
+    def end(self, cells: Any) -> Int[Array, "B G"]:
+        """The tokens of the cells."""
+        ...
 
 
 class MaskedDenoiser(Protocol):
@@ -28,14 +61,9 @@ class MaskedDenoiser(Protocol):
         """A fixed -log q(token) of every gene of an unmasked cell, near the model's: the bound's control variate."""
         ...
 
-    def draw_depth(self, tokens: Any, conditions: Any, keys: Any) -> Float[Array, "B"] | None:
-        """Each cell's depth, drawn given what is visible at the start; None for a denoiser that knows none."""
-        ...
-
-    def draw(
-        self, tokens: Any, conditions: Any, uniforms: Any, *, depth: Any, temperature: Any, control: Any, guidance: Any
-    ) -> Int[Array, "B G"]:
-        """A token for every gene, from one uniform per gene, at the depth that was drawn for the cell."""
+    @property
+    def reverse(self) -> ReverseProcess:
+        """The denoiser in the reverse process."""
         ...
 
 
@@ -54,17 +82,44 @@ class LogitDenoiser:
     def reference_nll(self, tokens: Any) -> Float[Array, "B G"]:
         return jnp.zeros(tokens.shape, jnp.float32)
 
-    def draw_depth(self, tokens: Any, conditions: Any, keys: Any) -> None:
-        return None
+    @property
+    def reverse(self) -> "LogitReverse":
+        return LogitReverse(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitReverse:
+    """A `LogitDenoiser` while cells are drawn: it carries their tokens, and predicts all logits."""
+
+    denoiser: LogitDenoiser
+    starts_alike: bool = True
+
+    def prepare(self) -> Any:
+        return ()
+
+    def begin(self, shared: Any, tokens: Any, conditions: Any, keys: Any) -> Any:
+        return tokens
+
+    def predict(self, shared: Any, cells: Any, conditions: Any, away_from: Any) -> Any:
+        asked = [conditions] if away_from is None else [conditions, away_from]
+        return [self.denoiser.logits(cells, labels).astype(jnp.float32) for labels in asked]
 
     def draw(
-        self, tokens: Any, conditions: Any, uniforms: Any, *, depth: Any, temperature: Any, control: Any, guidance: Any
-    ) -> Int[Array, "B G"]:
-        logits = self.logits(tokens, conditions).astype(jnp.float32)
-        if control is not None:
-            away_from = self.logits(tokens, control).astype(jnp.float32)
-            logits = away_from + (guidance + 1.0) * (logits - away_from)
-        return invert_cumulative(logits / temperature, uniforms)
+        self, shared: Any, prediction: Any, genes: Any, uniforms: Any, *, guidance: Any, temperature: Any, top_p: Any
+    ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
+        logits = prediction[0]
+        if len(prediction) == 2:
+            logits = prediction[1] + (guidance + 1.0) * (prediction[0] - prediction[1])
+        listed = jnp.take_along_axis(logits, genes[..., None], axis=1, mode="clip")
+        tokens = draw_token(listed, uniforms, temperature=temperature, top_p=top_p)
+        hit = jnp.take_along_axis(jax.nn.log_softmax(listed, axis=-1), tokens[..., None], axis=-1)
+        return tokens, hit[..., 0]
+
+    def write(self, shared: Any, cells: Any, genes: Any, tokens: Any) -> Any:
+        return cells.at[jnp.arange(len(cells))[:, None], genes].set(tokens.astype(cells.dtype), mode="drop")
+
+    def end(self, cells: Any) -> Int[Array, "B G"]:
+        return cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +136,10 @@ class Compilable:
             graph, state = nnx.split(model)
             return cls(_Module(graph), state)
         return cls(_Plain(model if hasattr(model, "token_nll") else LogitDenoiser(model)), ())
+
+    def merge(self) -> Any:
+        """The denoiser again."""
+        return self.structure.merge(self.arrays)
 
 
 @dataclasses.dataclass(frozen=True)

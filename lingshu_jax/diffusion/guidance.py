@@ -1,27 +1,30 @@
-"""Classifier-free guidance against the control condition (paper section 6); importable without jax."""
+"""Classifier-free guidance (paper section 6): away from control, or from no perturbation; importable without jax."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from lingshu_jax.vocabulary import CONTROL_ROW, ConditionVocabulary
+from lingshu_jax.vocabulary import CONTROL_ROW, NULL_ROW, ConditionVocabulary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoGuidance:
     """Plain conditional sampling."""
 
-    def scale_at(self, step: int) -> float:
-        """Guidance scale w of reverse step 1, 2, ..."""
+    def scale_at(self, step: int, steps: int) -> float:
+        """Guidance scale w of reverse step 1, 2, ..., `steps`."""
         return 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ControlGuidance:
-    """logits = control + (scale + 1) * (conditional - control), the control condition being the same context's."""
+class _AwayFrom:
+    """logits = other + (scale + 1) * (conditional - other), `other` being those of another perturbation row."""
 
+    row: ClassVar[int]
     scale: float = 2.0
     """w: 2 for genetic perturbation and 3 for cytokines in the paper; 0 is plain conditional sampling."""
+    first_scale: float | None = None
+    """w of the first guided step, from which it goes linearly to `scale` at the last; None keeps it constant."""
     skip_steps: int = 0
     """Reverse steps at the start that are not guided, so that the scale does not set the cell's depth."""
 
@@ -29,24 +32,42 @@ class ControlGuidance:
         if self.skip_steps < 0:
             raise ValueError(f"guidance.skip_steps must be >= 0, got {self.skip_steps}.")
 
-    def scale_at(self, step: int) -> float:
-        """Guidance scale w of reverse step 1, 2, ..."""
-        return 0.0 if step <= self.skip_steps else self.scale
+    def scale_at(self, step: int, steps: int) -> float:
+        """Guidance scale w of reverse step 1, 2, ..., `steps`."""
+        if step <= self.skip_steps:
+            return 0.0
+        if self.first_scale is None or steps <= self.skip_steps + 1:
+            return self.scale
+        share = (step - self.skip_steps - 1) / (steps - self.skip_steps - 1)
+        return self.first_scale + share * (self.scale - self.first_scale)
 
 
-Guidance = NoGuidance | ControlGuidance
+class ControlGuidance(_AwayFrom):
+    """Away from the control condition of the same context: the paper's guidance."""
+
+    row: ClassVar[int] = CONTROL_ROW
 
 
-def control_conditions(conditions: Mapping[str, Any], vocabulary: ConditionVocabulary) -> dict[str, Any]:
-    """The same conditions with the perturbation, and only it, replaced by control.
+class NullGuidance(_AwayFrom):
+    """Away from the null condition of the same context, for models trained with condition dropout."""
+
+    row: ClassVar[int] = NULL_ROW
+
+
+Guidance = NoGuidance | ControlGuidance | NullGuidance
+
+
+def unperturbed(guidance: Guidance, conditions: Mapping[str, Any], vocabulary: ConditionVocabulary) -> dict[str, Any]:
+    """The conditions to be guided away from: the same ones but for the perturbation.
 
     Raises:
         ValueError: the model has no perturbation field to guide.
     """
+    assert isinstance(guidance, _AwayFrom)
     field = vocabulary.perturbation
     if field is None:
         raise ValueError("guidance needs a perturbation field, and this model has none. Use NoGuidance.")
     rows = conditions[field.name]
     if rows.ndim == 2:
         rows = rows[:, 0]
-    return {**conditions, field.name: rows * 0 + CONTROL_ROW}
+    return {**conditions, field.name: rows * 0 + guidance.row}

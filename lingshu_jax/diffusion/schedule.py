@@ -1,11 +1,10 @@
-"""How many genes are revealed at each reverse step, and the settings of a sampler; importable without jax."""
+"""How many genes are revealed at each reverse step (paper section 6); importable without jax."""
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
-
-from lingshu_jax.diffusion.guidance import Guidance, NoGuidance
 
 
 def _require_steps(steps: int) -> None:
@@ -54,7 +53,44 @@ class GeometricSchedule:
         return 1.0 - self.first_share ** ((self.steps - k) / (self.steps - 1))
 
 
-Schedule = CosineSchedule | GeometricSchedule
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearSchedule:
+    """The same number of genes in every step."""
+
+    steps: int = 8
+    """Reverse steps K, >= 1."""
+
+    def __post_init__(self) -> None:
+        _require_steps(self.steps)
+
+    def masked_share(self, k: int) -> float:
+        """Share of the open genes still masked after step k, in [0, 1]."""
+        return 1.0 - k / self.steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CustomSchedule:
+    """Shares of one's own."""
+
+    shares: tuple[float, ...] = (0.999, 0.99, 0.9, 0.5)
+    """Share of the open genes still masked after step 1, 2, ...: falling, in (0, 1). One more step draws the rest."""
+
+    def __post_init__(self) -> None:
+        falling = (1.0, *self.shares, 0.0)
+        if any(later >= earlier for earlier, later in itertools.pairwise(falling)):
+            raise ValueError(f"schedule.shares must fall, each in (0, 1); got {self.shares}.")
+
+    @property
+    def steps(self) -> int:
+        """Reverse steps K."""
+        return len(self.shares) + 1
+
+    def masked_share(self, k: int) -> float:
+        """Share of the open genes still masked after step k, in [0, 1]."""
+        return (1.0, *self.shares, 0.0)[k]
+
+
+Schedule = CosineSchedule | GeometricSchedule | LinearSchedule | CustomSchedule
 
 
 def masked_after(schedule: Schedule, k: int, open_genes: np.ndarray) -> np.ndarray:
@@ -68,23 +104,3 @@ def masked_after(schedule: Schedule, k: int, open_genes: np.ndarray) -> np.ndarr
     if k >= schedule.steps:
         return np.zeros(len(open_genes), np.int32)
     return np.floor(np.asarray(open_genes, np.float64) * schedule.masked_share(k)).astype(np.int32)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplerConfig:
-    """How cells are drawn: uniformly random order, an exact number of genes per step (paper section 6)."""
-
-    schedule: Schedule = GeometricSchedule()
-    """How many genes each step reveals."""
-    guidance: Guidance = NoGuidance()
-    """Classifier-free guidance against the control condition."""
-    temperature: float = 1.0
-    """Divides the logits before every draw, > 0."""
-    cells_per_device: int = 32
-    """Rows of every forward pass on each device; the last one is padded. Results depend on it in the last bits."""
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"sampler.temperature must be > 0, got {self.temperature}.")
-        if self.cells_per_device < 1:
-            raise ValueError(f"sampler.cells_per_device must be >= 1, got {self.cells_per_device}.")

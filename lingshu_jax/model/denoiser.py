@@ -5,13 +5,12 @@
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from lingshu_jax.kernels.gene_head import (
     GeneHead,
     KnownPlaces,
     all_logits,
-    draw_tokens,
     patch_inputs,
     token_nll,
     token_table,
@@ -22,6 +21,7 @@ from lingshu_jax.model.conditions import Conditions, ConditionTokens
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.factors import build_factors
 from lingshu_jax.model.parameters import Fixed, ones, scaled_normal, zeros
+from lingshu_jax.model.reverse import DenoiserReverse
 from lingshu_jax.model.start import NoStart, build_start
 from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
@@ -117,33 +117,10 @@ class Denoiser(nnx.Module):
         matrix = jnp.zeros((patches.shape[2], 1, VOCAB_SIZE), jnp.float32)
         return to_panel(token_nll(GeneHead(states, matrix, self.start.base(), tilt), patches), self.place[...])
 
-    def draw(
-        self,
-        tokens: Int[Array, "B G"],
-        conditions: Conditions | None,
-        uniforms: Float[Array, "B G"],
-        *,
-        depth: Float[Array, "B"] | None = None,
-        temperature: float | Array = 1.0,
-        control: Conditions | None = None,
-        guidance: float | Array = 0.0,
-    ) -> Int[Array, "B G"]:
-        """Draw a token for every gene; with `control` conditions, guided away from them (paper section 6).
-
-        `depth` is the cells' depth where it is known, as `draw_depth` gives it; else its posterior mean is taken.
-        """
-        patches = self.patches(tokens)
-        spread = jnp.pad(uniforms, ((0, 0), (0, 1)))[:, self.gene_at[...]]
-        head = self.head_patches(patches, conditions, depth=depth)
-        away_from = None if control is None else self.head_patches(patches, control, depth=depth)
-        drawn = draw_tokens(head, spread, temperature=temperature, control=away_from, guidance=guidance)
-        return to_panel(drawn, self.place[...])
-
-    def draw_depth(
-        self, tokens: Int[Array, "B G"], conditions: Conditions | None, keys: Key[Array, "B"]
-    ) -> Float[Array, "B"] | None:
-        """Draw each cell's depth from its posterior given the visible genes and the labels; None without a depth."""
-        return self.start.depth(self.patches(tokens), conditions or {}, keys)
+    @property
+    def reverse(self) -> DenoiserReverse:
+        """The denoiser in the reverse process."""
+        return DenoiserReverse(self)
 
     def embed(self, tokens: Int[Array, "B G"], conditions: Conditions | None = None) -> Float[Array, "B D"]:
         """Cell embedding: mean of the last patch states of an unmasked forward pass."""
@@ -166,17 +143,25 @@ class Denoiser(nnx.Module):
         `known` holds the places of expressed and of ABSENT genes, where the caller has them; `depth` replaces the
         posterior mean of the cell's depth.
         """
-        dtype = jnp.dtype(self.config.dtype)
-        table = token_table(
+        table = self.table()
+        inputs = patch_inputs(tokens, table, known).astype(table.dtype)
+        states, tilt = self.transform(inputs, tokens, conditions, depth=depth)
+        return GeneHead(states, self.matrix(), self.start.base(), tilt)
+
+    def table(self) -> Float[Array, "S T D"]:
+        """The token table: embedding times W_down."""
+        return token_table(
             self.embedding[...],
             self.w_down[...],
             zero_origin=self.config.zero_origin,
             scale=self.config.input_scale,
-            dtype=dtype,
+            dtype=jnp.dtype(self.config.dtype),
         )
-        states, tilt = self.transform(patch_inputs(tokens, table, known), tokens, conditions, depth=depth)
+
+    def matrix(self) -> Float[Array, "S D K"]:
+        """The slot matrices: W_up times the head."""
         matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32)
-        return GeneHead(states, matrix.astype(dtype), self.start.base(), tilt)
+        return matrix.astype(self.config.dtype)
 
     def transform(
         self,

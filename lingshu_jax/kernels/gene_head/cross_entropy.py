@@ -22,7 +22,7 @@ MASKED_SHARE = 65
 
 def token_nll(head: GeneHead, targets: Int[Array, "B P S"]) -> Float[Array, "B P S"]:
     """-log p(target) of every gene in nats. A target outside the vocabulary gives no useful number."""
-    return map_genes(_nll, (head,), targets=targets)
+    return map_genes(_nll, head, targets=targets)
 
 
 def weighted_cross_entropy(

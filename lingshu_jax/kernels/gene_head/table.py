@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from lingshu_jax.kernels.gene_head.listed import over_slots
 from lingshu_jax.kernels.platform import target_platform
 from lingshu_jax.kernels.shards import over_cells
 from lingshu_jax.tokens import ABSENT, INPUT_VOCAB_SIZE, MASK, OVERFLOW
@@ -54,7 +55,7 @@ def token_table(
 def patch_inputs(
     tokens: Int[Array, "B P S"], table: Float[Array, "S T D"], known: KnownPlaces | None = None
 ) -> Float[Array, "B P D"]:
-    """Sum each patch's rows of the token table, accumulated in fp32.
+    """Sum each patch's rows of the token table, fp32.
 
     Args:
         tokens: input tokens and PADDING.
@@ -68,8 +69,7 @@ def patch_inputs(
 
 
 def _without_places(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
-    total = _one_hot(tokens, table) if target_platform() == "tpu" else _gather_all(tokens, table)
-    return total.astype(table.dtype)
+    return _one_hot(tokens, table) if target_platform() == "tpu" else _gather_all(tokens, table)
 
 
 def _with_places(cells: tuple[Array, Array, Array], shared: tuple[Array, Array]) -> Float[Array, "B P D"]:
@@ -77,7 +77,28 @@ def _with_places(cells: tuple[Array, Array, Array], shared: tuple[Array, Array])
     if target_platform() == "tpu":
         return _without_places(tokens, table)  # ABSENT is one row of a product that is made anyway
     inputs = _gather_expressed(tokens, table, expressed) + _sum_of_common(tokens, table)
-    return (inputs + _sum_of_absent(absent, table)[mask]).astype(table.dtype)
+    return inputs + _sum_of_absent(absent, table)[mask]
+
+
+def revealed_inputs(
+    inputs: Float[Array, "B P D"], table: Float[Array, "S T D"], place: Int[Array, "B C"], tokens: Int[Array, "B C"]
+) -> Float[Array, "B P D"]:
+    """Patch inputs (fp32) after the listed masked genes got their tokens: `+ T[s, token] - T[s, MASK]` each.
+
+    A place outside the layout stands for nothing.
+    """
+    return over_cells(_revealed_inputs, (inputs, place, tokens), table)
+
+
+def _revealed_inputs(cells: tuple[Array, ...], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
+    inputs, place, tokens = cells
+
+    def add_slot(total: Array, rows: Array, entry: Array, cell: Array, patch: Array) -> Array:
+        token = tokens.reshape(-1).at[entry].get(mode="fill", fill_value=PADDING)
+        change = rows[token].astype(jnp.float32) - rows[MASK].astype(jnp.float32)
+        return total.at[cell, patch].add(change, mode="drop")
+
+    return over_slots(place, (inputs.shape[1], table.shape[0]), table, inputs, add_slot)
 
 
 def _one_hot(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:

@@ -62,26 +62,21 @@ def slots_of(tile: Tiles, matrix: Float[Array, "S D K"]) -> Tiles:
 
 
 def map_genes(
-    function: Callable[..., Array], heads: tuple[GeneHead, ...], **per_gene: Float[Array, "B P S"]
+    function: Callable[..., Array], head: GeneHead, **per_gene: Float[Array, "B P S"]
 ) -> Float[Array, "B P S"]:
-    """Apply `function(logits of each head (B, p, V)..., **per_gene slot values (B, p)) -> (B, p)` to every gene."""
-    cells = ([(head.states, head.tilt) for head in heads], per_gene)
-    return over_cells(functools.partial(_map_genes, function), cells, [(head.matrix, head.base) for head in heads])
+    """Apply `function(logits (B, p, V), **per_gene slot values (B, p)) -> (B, p)` to every gene."""
+    cells = (head.states, head.tilt, per_gene)
+    return over_cells(functools.partial(_map_genes, function), cells, (head.matrix, head.base))
 
 
 def _map_genes(function: Callable[..., Array], cells: Any, shared: Any) -> Float[Array, "B P S"]:
-    by_cell, per_gene = cells
-    heads = [
-        GeneHead(states, matrix, base, tilt) for (states, tilt), (matrix, base) in zip(by_cell, shared, strict=True)
-    ]
-    names = tuple(per_gene)
-    tiles = (split_tiles(heads[0], **per_gene), *(split_tiles(head) for head in heads[1:]))
+    states, tilt, per_gene = cells
+    tiles = split_tiles(GeneHead(states, shared[0], shared[1], tilt), **per_gene)
 
-    def one_tile(tile: tuple[Tiles, ...]) -> Array:
-        def one_slot(slots: tuple[Tiles, ...]) -> Array:
-            logits = [slot_logits(part["states"], slot) for part, slot in zip(tile, slots, strict=True)]
-            return function(*logits, **{name: slots[0][name] for name in names})
+    def one_tile(tile: Tiles) -> Array:
+        def one_slot(slot: Tiles) -> Array:
+            return function(slot_logits(tile["states"], slot), **{name: slot[name] for name in per_gene})
 
-        return jax.lax.map(one_slot, tuple(slots_of(part, h.matrix) for part, h in zip(tile, heads, strict=True)))
+        return jax.lax.map(one_slot, slots_of(tile, shared[0]))
 
-    return join_genes(jax.lax.map(one_tile, tiles), heads[0].states.shape[1])
+    return join_genes(jax.lax.map(one_tile, tiles), states.shape[1])

@@ -7,10 +7,25 @@ import pytest
 import scipy.stats
 from flax import nnx
 
-from lingshu_jax.diffusion import ControlGuidance, CosineSchedule, GeometricSchedule, SamplerConfig, sample
+from lingshu_jax.diffusion import (
+    Confidence,
+    ControlGuidance,
+    CosineSchedule,
+    GeometricSchedule,
+    LinearSchedule,
+    SamplerConfig,
+    choosing,
+    sample,
+)
+from lingshu_jax.diffusion.denoising import LogitDenoiser
+from lingshu_jax.diffusion.schedule import masked_after
+from lingshu_jax.kernels.gene_head import draw_token
+from lingshu_jax.model import NoBias
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import make_mesh, replicated
 from lingshu_jax.tokens import ABSENT, MASK
+from lingshu_jax.vocabulary import CONTROL_ROW
+from tests.lingshu_jax import tiny
 from tests.lingshu_jax.oracle import CELLS, GENES, exact_denoiser, independent_denoiser, joint
 from tests.lingshu_jax.tiny import GENES as PANEL
 from tests.lingshu_jax.tiny import conditions, denoiser
@@ -108,3 +123,81 @@ def test_a_request_without_a_size_is_refused():
     with pytest.raises(ValueError, match="needs a perturbation field"):
         config = dataclasses.replace(CONFIG, guidance=ControlGuidance(scale=1.0))
         sample(exact_denoiser(joint()), {"a": jnp.zeros(3)}, config, KEY, genes=GENES)
+
+
+@dataclasses.dataclass
+class Counted:
+    """A denoiser that counts its forward passes as they are run."""
+
+    inner: object
+    forwards: int = 0
+    conditions = tiny.VOCABULARY
+
+    def __call__(self, tokens, conditions):
+        jax.debug.callback(self.count)
+        return self.inner(tokens, conditions)
+
+    def count(self):
+        self.forwards += 1
+
+
+def test_cells_that_start_alike_share_their_first_step():
+    counted = Counted(exact_denoiser(joint()))
+    config = SamplerConfig(schedule=CosineSchedule(steps=2), cells_per_device=8)
+    kinds = jnp.arange(64) % 2
+    apart = sample(LogitDenoiser(counted), {"line": kinds}, config, jax.random.split(KEY, 64), genes=GENES)
+    jax.effects_barrier()
+    assert counted.forwards == 1 + 64 // 8  # one first step for both conditions, one second step per batch
+    together = sample(exact_denoiser(joint()), {"line": kinds}, config, jax.random.split(KEY, 64), genes=GENES)
+    np.testing.assert_array_equal(apart, together)
+    fixed = np.full((64, GENES), MASK)
+    fixed[:, 0] = np.arange(64) % 3
+    drawn = sample(LogitDenoiser(counted), {"line": kinds}, config, KEY, fixed=fixed)
+    np.testing.assert_array_equal(drawn[:, 0], fixed[:, 0])
+    jax.effects_barrier()
+    assert counted.forwards == 2 * (1 + 64 // 8)  # six first steps fit into one batch
+
+
+def test_keeping_inputs_up_to_date_is_summing_them_anew():
+    """Against the plain formulation: predict from the tokens, draw every gene, keep those whose turn it is."""
+    model = denoiser(trained=True, start=NoBias(), zero_origin=False)
+    config = SamplerConfig(schedule=CosineSchedule(steps=3), cells_per_device=16, guidance=ControlGuidance(scale=2.0))
+    keys = jax.random.split(KEY, 16)
+    tokens = np.full((16, PANEL), MASK)
+    uniforms = np.asarray(choosing._uniforms(keys, np.int32(0), PANEL))
+    order = np.asarray(choosing._random_order(jnp.asarray(tokens == MASK), keys))
+    control = {**conditions(16), "target": jnp.full(16, CONTROL_ROW)}
+    for k in range(1, 4):
+        masked = [masked_after(config.schedule, i, np.full(16, PANEL)) for i in (k - 1, k)]
+        away = model(jnp.asarray(tokens), control)
+        guided = away + 3.0 * (model(jnp.asarray(tokens), conditions(16)) - away)
+        drawn = np.asarray(draw_token(guided, jnp.asarray(uniforms)))
+        for cell in range(16):
+            turn = order[cell, PANEL - masked[0][cell] : PANEL - masked[1][cell]]
+            tokens[cell, turn] = drawn[cell, turn]
+    found = sample(model, conditions(16), config, keys)
+    assert (found == tokens).mean() > 0.99  # ties at interval borders may fall either way
+
+
+def test_confidence_keeps_the_most_probable_draws():
+    """One gene is certain: it comes first whatever the others are, and every gene is drawn in the end."""
+    probabilities = joint() * np.where(CELLS[:, 2] == 1, 1.0, 0.0)
+    seen = []
+
+    def watching(tokens, conditions):
+        jax.debug.callback(lambda x: seen.append(np.array(x)), tokens)
+        return exact_denoiser(probabilities / probabilities.sum())(tokens, conditions)
+
+    config = SamplerConfig(schedule=LinearSchedule(steps=4), order=Confidence(temperature=0.0), cells_per_device=500)
+    drawn = sample(watching, 500, config, KEY, genes=GENES)
+    jax.effects_barrier()
+    assert (drawn[:, 2] == 1).all() and (drawn < 3).all()
+    after_first = sorted(seen, key=lambda x: (x == MASK).sum())[2]
+    assert ((after_first != MASK).sum(1) == 1).all() and (after_first[:, 2] == 1).all()
+
+
+def test_with_enough_noise_a_confidence_order_draws_the_joint():
+    probabilities = joint()
+    config = SamplerConfig(schedule=LinearSchedule(steps=4), order=Confidence(temperature=1e6), cells_per_device=20_000)
+    drawn = sample(exact_denoiser(probabilities), 20_000, config, KEY, genes=GENES)
+    assert p_value(drawn, probabilities) > 1e-3

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,11 @@ from lingshu_jax.kernels.gene_head import (
     KnownPlaces,
     all_logits,
     cross_entropy,
-    draw_tokens,
-    invert_cumulative,
+    draw_listed,
+    draw_token,
+    listed,
     patch_inputs,
+    revealed_inputs,
     tiles,
     token_counts,
     token_nll,
@@ -243,7 +247,7 @@ def test_no_array_of_all_logits_is_in_the_compiled_gradient():
 
 def test_draws_have_the_probabilities_of_the_logits():
     logits = jnp.log(jnp.array([0.5, 0.0, 0.2, 0.3]))
-    drawn = invert_cumulative(jnp.broadcast_to(logits, (40_000, 4)), jax.random.uniform(jax.random.key(0), (40_000,)))
+    drawn = draw_token(jnp.broadcast_to(logits, (40_000, 4)), jax.random.uniform(jax.random.key(0), (40_000,)))
     share = np.bincount(drawn, minlength=4) / 40_000
     np.testing.assert_allclose(share, [0.5, 0.0, 0.2, 0.3], atol=0.01)
 
@@ -251,16 +255,42 @@ def test_draws_have_the_probabilities_of_the_logits():
 def test_a_draw_never_takes_a_token_without_probability():
     logits = jnp.array([-jnp.inf, 0.0, -jnp.inf])
     edges = jnp.array([0.0, np.nextafter(1.0, 0.0, dtype=np.float32), 1.0])
-    assert invert_cumulative(jnp.broadcast_to(logits, (3, 3)), edges).tolist() == [1, 1, 1]
+    assert draw_token(jnp.broadcast_to(logits, (3, 3)), edges).tolist() == [1, 1, 1]
 
 
-def test_guided_draws_use_the_formula(rows_per_tile):
+def test_listed_draws_are_those_of_the_guided_logits(monkeypatch):
+    monkeypatch.setattr(listed, "ROWS_PER_TILE", 8)  # several rounds
     conditional, control = head(0), head(10)
-    uniforms = jnp.asarray(np.random.default_rng(3).uniform(size=(B, P, S)), jnp.float32)
+    control = dataclasses.replace(control, matrix=conditional.matrix, base=conditional.base)
+    place = jnp.stack([jnp.arange(P * S), jnp.arange(P * S)[::-1], jnp.full(P * S, P * S)])
+    place = place.at[1, 3].set(P * S)
+    uniforms = jax.random.uniform(jax.random.key(3), place.shape)
     guided = all_logits(control) + 3.0 * (all_logits(conditional) - all_logits(control))
-    expected = invert_cumulative(guided / 0.7, uniforms)
-    drawn = draw_tokens(conditional, uniforms, temperature=0.7, control=control, guidance=2.0)
-    assert (drawn == expected).mean() > 0.98  # ties at interval borders may fall either way
-    np.testing.assert_array_equal(
-        draw_tokens(conditional, uniforms, control=control, guidance=0.0), draw_tokens(conditional, uniforms)
-    )
+    at_place = jnp.take_along_axis(guided.reshape(B, P * S, -1), jnp.minimum(place, P * S - 1)[..., None], axis=1)
+    expected = draw_token(at_place / 0.7, uniforms)
+    numbers = {"guidance": 2.0, "temperature": 0.7}
+    drawn, log_p = draw_listed(conditional, place, uniforms, away_from=control, **numbers)
+    real = np.asarray(place < P * S)
+    assert (drawn == expected)[real].mean() > 0.98  # ties at interval borders may fall either way
+    assert (drawn[~real] == 0).all() and (log_p[~real] == 0).all()
+    hit = jnp.take_along_axis(jax.nn.log_softmax(at_place), drawn[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(log_p[real], hit[real], rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_most_probable_tokens_that_hold_the_share_are_drawn():
+    logits = jnp.broadcast_to(jnp.log(jnp.array([0.1, 0.5, 0.15, 0.25])), (5_000, 4))
+    uniforms = jax.random.uniform(jax.random.key(0), (5_000,))
+    assert set(np.unique(draw_token(logits, uniforms, top_p=0.7))) == {1, 3}
+    assert set(np.unique(draw_token(logits, uniforms, top_p=0.01))) == {1}
+    np.testing.assert_array_equal(draw_token(logits, uniforms, top_p=1.0), draw_token(logits, uniforms))
+
+
+def test_inputs_of_revealed_genes_are_those_of_the_new_tokens(tokens):
+    rows = table(zero_origin=True)
+    masked = jnp.where(tokens <= 280, MASK, tokens)
+    flat = np.asarray(masked).reshape(B, -1)
+    order = np.argsort(flat != MASK, axis=1, kind="stable")
+    place = np.where(np.take_along_axis(flat, order, axis=1) == MASK, order, P * S)
+    new = np.asarray(jnp.take_along_axis(tokens.reshape(B, -1), order, axis=1))
+    found = revealed_inputs(patch_inputs(masked, rows), rows, jnp.asarray(place), jnp.asarray(new))
+    np.testing.assert_allclose(found, patch_inputs(tokens, rows), rtol=1e-4, atol=1e-4)

@@ -165,6 +165,33 @@ def down_regulated(
     }
 
 
+def control_means(
+    store: "CellStore", split: Split, *, progress: Progress = silent
+) -> dict[tuple[str, ...], np.ndarray]:
+    """Mean counts of the training controls of each context: labels of the context columns -> float64 (G,)."""
+    columns = store.columns
+    if columns.perturbation is None:
+        return {}
+
+    def compute() -> dict[str, np.ndarray]:
+        obs = store.obs.iloc[split.train]
+        rows = split.train[columns.is_control(obs[columns.perturbation])]
+        keys = [json.dumps([str(v) for v in row]) for row in store.obs.iloc[rows][list(columns.context)].to_numpy()]
+        labels, code = np.unique(np.array(keys, dtype=np.str_), return_inverse=True)
+        total, cells = np.zeros((len(labels), store.n_genes)), np.zeros((len(labels), store.n_genes))
+        for first, some in _with_places(store, rows, "means of controls", progress):
+            mine = code[first : first + len(some)]
+            member = scipy.sparse.csr_matrix(
+                (np.ones(len(some)), (mine, np.arange(len(some)))), (len(labels), len(some))
+            )
+            total += (member @ store.counts(some)).toarray()
+            cells += member @ store.measured[store.source[some]]
+        return {"labels": labels, "means": total / np.maximum(cells, 1)}
+
+    stored = _stored(store, split, "control_means", compute)
+    return {tuple(json.loads(str(label))): stored["means"][i] for i, label in enumerate(stored["labels"])}
+
+
 def _turned_down(cells: Any, controls: Any, level: float) -> np.ndarray:
     from scipy.stats import false_discovery_control, mannwhitneyu
 

@@ -104,10 +104,14 @@ class ConditionField:
             ) from None
 
     def row_set(self, label: str) -> tuple[int, ...]:
-        """Rows of a label; in a perturbation field 'A+B' is the set {A, B} unless the whole label is itself known."""
+        """Rows of a label's members."""
+        return tuple(self.row(member) for member in self.members(label))
+
+    def members(self, label: str) -> tuple[str, ...]:
+        """In a perturbation field 'A+B' is the set {A, B} unless the whole label is itself known; else the label."""
         if self.kind == "perturbation" and label not in self._row_of and "+" in label:
-            return tuple(self.row(part) for part in label.split("+"))
-        return (self.row(label),)
+            return tuple(label.split("+"))
+        return (label,)
 
     def is_control(self, label: str) -> bool:
         return label in self.controls

@@ -5,7 +5,7 @@ From a table of one's own, or from training cells of *other* contexts: what a pe
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -86,13 +86,13 @@ def table_tokens(
     if strange:
         near = nearest(strange[0], list(panel.genes))
         raise InputError(f"{prior.path}: gene {strange[0]!r} is not in the run's panel (nearest: {near}).")
-    values = pd.to_numeric(rows[VALUE], errors="coerce").to_numpy(np.float64)
+    values: Any = np.asarray(pd.to_numeric(rows[VALUE], errors="coerce"), np.float64)
     if not ((values >= 0) & (values % 1 == 0) & (values < 2**31)).all():
         raise InputError(f"{prior.path}: {VALUE} must be counts, whole numbers >= 0.")
     fields = [name for name in vocabulary.names if name in rows]
     tokens = np.full((len(conditions), len(panel)), MASK, np.int32)
     told = encode_counts(values.astype(np.int64)).astype(np.int32)
-    genes = rows[GENE].map(place).to_numpy()
+    genes = np.array([place[gene] for gene in rows[GENE]], np.int64)
     for i, condition in enumerate(conditions[fields].itertuples(index=False, name=None)):
         mine = np.ones(len(rows), bool)
         for name, label in zip(fields, condition, strict=True):

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 from data_pipelines import Columns, InputError, RandomCells, ingest, make_split
-from data_pipelines.derived import coexpression_features, context_histograms, down_regulated
+from data_pipelines.derived import coexpression_features, context_histograms, control_means, down_regulated
 from data_pipelines.statistics import load_statistics
 
 COLUMNS = Columns(context=("line",), perturbation="target", control=("ctrl",))
@@ -74,6 +74,15 @@ def test_genes_turned_down_are_found_in_their_context(store):
     assert not {0, 1, 2} & set(found["y", "A"].tolist())
 
 
+def test_means_of_controls_are_those_of_their_context(store):
+    split = make_split(store, RandomCells())
+    means = control_means(store, split)
+    assert set(means) == {("x",), ("y",)}
+    obs = store.obs.iloc[split.train]
+    rows = split.train[(obs["line"] == "y") & (obs["target"] == "ctrl")]
+    np.testing.assert_allclose(means["y",], np.asarray(store.counts(rows).mean(0)).ravel())
+
+
 def test_no_control_no_features(store):
     split = make_split(store, RandomCells(test=0.5))
     treated = split.train[store.obs["target"].iloc[split.train] != "ctrl"]
@@ -99,8 +108,9 @@ def test_counts_of_test_cells_change_nothing_that_is_learned_from(store, tmp_pat
         context_histograms(one, its)
         coexpression_features(one, its)
         down_regulated(one, its)
+        control_means(one, its)
         folder = one.path / f"statistics/{its.hash}"
         stored.append({key: folder.read(key) for key in folder.list_keys() if key.endswith(".npz")})
         stored[-1]["vocabulary"] = statistics.vocabulary.hash
-    assert len(stored[0]) == 5
+    assert len(stored[0]) == 6
     assert stored[0] == stored[1]

@@ -15,13 +15,15 @@ from data_pipelines import CellStore, Split, condition_rows, load_statistics, ma
 from data_pipelines.errors import InputError
 from experiments import runs
 from experiments.assembly import ModelPlan, plan, start_statistics
+from experiments.blueprint import Blueprint, Cells
 from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
+from experiments.hardware import here
 from experiments.progress import StageProgress
 from experiments.reporting import TrainingReporter
 from lingshu_jax.evaluation.bound import bound_of_cells
-from lingshu_jax.parallel.mesh import check_batch, make_mesh, replicated, to_global
+from lingshu_jax.parallel.mesh import make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
 from lingshu_jax.training.checkpoint import Checkpoints, abstract_like
 from lingshu_jax.training.loop import Fit, Outcome, run
@@ -62,7 +64,7 @@ def train(job: TrainJob) -> TrainResult:
     Raises:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
-    mesh = _mesh(job.experiment)
+    mesh = _mesh(job)
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     folder = _open_run(job)
     with (
@@ -131,13 +133,9 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
     return TrainResult(folder, int(state.step), outcome)
 
 
-def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
-    try:
-        mesh = make_mesh(experiment.mesh)
-        check_batch(experiment.training.batch_size, mesh)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return mesh
+def _mesh(job: TrainJob) -> jax.sharding.Mesh:
+    blueprint = Blueprint(job.experiment, Cells.of(job.store))
+    return make_mesh(blueprint.mesh(here()))
 
 
 def _open_run(job: TrainJob) -> runs.RunFolder:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from data_pipelines.errors import InputError
+from experiments.accelerators import Device, use_device
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, runs_arguments
@@ -35,8 +36,14 @@ class Train:
     """Start another run beside an existing one of the same settings."""
     size: Size | None = None
     """Model size, for experiments on one's own data; chosen by device and data where not given."""
+    device: Device = "auto"
+    """cpu: compute on the CPU although this machine shows an accelerator."""
     dry_run: bool = False
-    """Print parameters and sizes, and train nothing."""
+    """Print mesh, shardings, parameters, FLOPs and memory per device, and train nothing."""
+    devices: int | None = None
+    """With --dry-run: as many devices of the kind that is here."""
+    topology: str | None = None
+    """With --dry-run: other devices than those here, as v5e:16x16, v5p:8x8x8 or h100:64."""
     config: Annotated[Experiment, tyro.conf.arg(name="")]
     """Every setting of the experiment."""
 
@@ -45,10 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     """Train and say how it ended."""
     options = parse_options(arguments)
     if options.dry_run:
-        from experiments.dry_run import describe_model
-
-        print(describe_model(options.config, _shape(options.store)))
-        return 0
+        return _dry_run(options)
+    if options.devices is not None or options.topology is not None:
+        raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
@@ -56,6 +62,7 @@ def run(arguments: Sequence[str]) -> int:
 
     store = CellStore.open(options.store)
     split = load_split(store, options.config.data.split)
+    use_device(options.device)
 
     from experiments.train import Outcome, TrainJob, train
 
@@ -75,6 +82,31 @@ def run(arguments: Sequence[str]) -> int:
     done = "is already finished" if result.was_finished else "finished"
     print(f"run {result.run.path} {done} at step {result.step:,}")
     print_next(["sample", result.run.id, "--split", "test", *runs_arguments(options.runs)])
+    return 0
+
+
+def _dry_run(options: Train) -> int:
+    if options.devices is not None and options.devices < 1:
+        raise InputError(f"--devices must be >= 1, got {options.devices}.")
+    if options.topology is None:
+        use_device(options.device)
+    elif options.devices is not None:
+        raise InputError("--topology says how many devices there are. Leave --devices out.")
+
+    from experiments import hardware
+    from experiments.blueprint import Blueprint, Cells
+    from experiments.dry_run import describe
+
+    on = hardware.here() if options.topology is None else hardware.named(options.topology)
+    if options.devices is not None:
+        on = dataclasses.replace(on, devices=options.devices)
+    if options.store is None:
+        cells = Cells()
+    else:
+        from data_pipelines import CellStore
+
+        cells = Cells.of(CellStore.open(options.store))
+    print(describe(Blueprint(options.config, cells), on))
     return 0
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from lingshu_jax.model.parameters import Fixed
 from lingshu_jax.parallel.mesh import replicated
@@ -45,7 +45,9 @@ def model_parts(build: Callable[[], nnx.Module], fixed_values: nnx.Module, mesh:
     return ModelParts(graph, jax.device_put(nnx.state(fixed_values, Fixed), replicated(mesh)))
 
 
-def abstract_state(build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(
+    build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh | AbstractMesh
+) -> TrainState:
     """Shapes, types and shardings of the state, without making any array. Source to restore a checkpoint into."""
     return _with_shardings(jax.eval_shape(functools.partial(_init, build, tx)), mesh)
 
@@ -68,7 +70,7 @@ def _init(build: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> 
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), tx.init(params))
 
 
-def _with_shardings(shapes: Any, mesh: Mesh) -> Any:
+def _with_shardings(shapes: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,

@@ -56,7 +56,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(store, runs, capsys):
 
 def test_a_mesh_that_does_not_fit_is_refused(store, tmp_path, capsys):
     assert run(train_arguments(store, tmp_path, "--mesh.fsdp", "3")) == 2
-    assert "divisor of 8" in capsys.readouterr().err
+    assert "need a multiple of 3 devices, there are 8. Nearest: --mesh.data" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

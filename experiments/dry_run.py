@@ -67,7 +67,7 @@ def _step(blueprint: Blueprint, hardware: Hardware, mesh: MeshConfig) -> Iterato
     )
     yield ""
     yield (
-        f"a step: {cells / devices:g} cells per device; {flops.naive / 1e12:.2f} TFLOP as the paper writes it, "
+        f"a step: {_cells(cells / devices)} per device; {flops.naive / 1e12:.2f} TFLOP as the paper writes it, "
         f"{flops.executed / 1e12:.2f} executed, {flops.executed / devices / 1e12:.3f} of them per device"
     )
     if hardware.chip is not None:
@@ -97,7 +97,7 @@ def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
     larger = FEWEST_CELLS * devices
     yield ""
     yield (
-        f"warning: {batch / devices:g} cells per chip; below {FEWEST_CELLS} a chip waits more than it computes. The "
+        f"warning: {_cells(batch / devices)} per chip; below {FEWEST_CELLS} a chip waits more than it computes. The "
         f"batch of {batch} is part of the experiment and does not follow the devices. Choose:"
     )
     common = math.gcd(model.heads, model.ffn_width)
@@ -105,8 +105,8 @@ def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
     if splits:
         size = splits[0]
         yield (
-            f"  - sequence sharding: --mesh.tensor {size} gives each group of {size} chips {batch * size / devices:g} "
-            "cells, and shares their heads, feed-forward width and positions"
+            f"  - sequence sharding: --mesh.tensor {size} gives each group of {size} chips "
+            f"{_cells(batch * size / devices)}, and shares their heads, feed-forward width and positions"
         )
     if batch >= FEWEST_CELLS:
         yield f"  - fewer chips: {max(1, batch // FEWEST_CELLS)} have {FEWEST_CELLS} cells each"
@@ -115,6 +115,10 @@ def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
         f"{rate * math.sqrt(larger / batch):.2g} (square-root rule: Adam divides by the gradient's size, so what a "
         "batch changes is the noise, and that falls with its square root)"
     )
+
+
+def _cells(number: float) -> str:
+    return f"{number:g} cell{'' if number == 1 else 's'}"
 
 
 def _name(path: Any) -> str:

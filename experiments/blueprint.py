@@ -13,6 +13,7 @@ from data_pipelines import CellStore
 from data_pipelines.errors import InputError
 from experiments.assembly import select_fields
 from experiments.experiment import Experiment
+from experiments.flops import StepFlops, step_flops
 from experiments.hardware import Hardware
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
@@ -111,6 +112,16 @@ class Blueprint:
         """Abstract training state with the shardings it has on a mesh."""
         tx = make_optimizer(self.experiment.optimizer, self.experiment.training.steps)
         return abstract_state(self.build, tx, mesh)
+
+    def flops(self, hardware: Hardware) -> StepFlops:
+        """Of one global step."""
+        return step_flops(
+            self.experiment.model,
+            genes=self.cells.genes,
+            cells=self.experiment.training.batch_size,
+            conditions=len(self.vocabulary.fields),
+            one_hot=hardware.platform == "tpu",
+        )
 
     def mesh(self, hardware: Hardware) -> MeshConfig:
         """The mesh that the run would have: as it is set, and chosen where it is not.

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from experiments.blueprint import Blueprint, abstract_mesh
-from experiments.flops import step_flops
 from experiments.hardware import Hardware
 from experiments.memory import estimate_memory
 from lingshu_jax.parallel.config import MeshConfig
@@ -24,7 +23,7 @@ def describe(blueprint: Blueprint, hardware: Hardware) -> str:
     """
     mesh = blueprint.mesh(hardware)
     lines = [*_model(blueprint), *_mesh(blueprint, hardware, mesh), *_parameters(blueprint, mesh)]
-    lines += [*_step(blueprint, hardware, mesh), *_memory(blueprint, hardware, mesh), *_warnings(blueprint, mesh)]
+    lines += [*_step(blueprint, hardware), *_memory(blueprint, hardware, mesh), *_warnings(blueprint, mesh)]
     return "\n".join(lines)
 
 
@@ -55,16 +54,9 @@ def _parameters(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
     yield f"  {'total':<36} {total:>13,} {held:>13,}  {total / 1e6:.1f} M"
 
 
-def _step(blueprint: Blueprint, hardware: Hardware, mesh: MeshConfig) -> Iterator[str]:
-    experiment, devices = blueprint.experiment, hardware.devices
-    cells = experiment.training.batch_size
-    flops = step_flops(
-        experiment.model,
-        genes=blueprint.cells.genes,
-        cells=cells,
-        conditions=len(blueprint.vocabulary.fields),
-        one_hot=hardware.platform == "tpu",
-    )
+def _step(blueprint: Blueprint, hardware: Hardware) -> Iterator[str]:
+    devices, cells = hardware.devices, blueprint.experiment.training.batch_size
+    flops = blueprint.flops(hardware)
     yield ""
     yield (
         f"a step: {_cells(cells / devices)} per device; {flops.naive / 1e12:.2f} TFLOP as the paper writes it, "

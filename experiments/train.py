@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import signal
+import time
 import uuid
 from typing import Any
 
@@ -20,8 +21,9 @@ from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
 from experiments.hardware import here
+from experiments.profiling import Profile, ProfiledSteps
 from experiments.progress import StageProgress
-from experiments.reporting import TrainingReporter
+from experiments.reporting import Scale, TrainingReporter
 from lingshu_jax.evaluation.bound import bound_of_cells
 from lingshu_jax.parallel.mesh import make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
@@ -45,6 +47,8 @@ class TrainJob:
     """Run name instead of the derived id."""
     new: bool = False
     """Start another run beside an existing one of the same settings."""
+    profile: ProfiledSteps | None = None
+    """Steps to trace."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,9 @@ def train(job: TrainJob) -> TrainResult:
     Raises:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
-    mesh = _mesh(job)
+    started = time.monotonic()
+    blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
+    mesh = make_mesh(blueprint.mesh(hardware))
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     folder = _open_run(job)
     with (
@@ -74,10 +80,23 @@ def train(job: TrainJob) -> TrainResult:
         latest = checkpoints.latest_step()
         if latest is not None and latest == job.experiment.training.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
-        return _train(job, folder, checkpoints, mesh)
+        scale = Scale(
+            steps=job.experiment.training.steps,
+            genes=job.store.n_genes,
+            flops=blueprint.flops(hardware),
+            hardware=hardware,
+        )
+        with TrainingReporter(folder, scale, started=started) as reporter:
+            return _train(job, folder, checkpoints, mesh, reporter)
 
 
-def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> TrainResult:
+def _train(
+    job: TrainJob,
+    folder: runs.RunFolder,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    reporter: TrainingReporter,
+) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
     with StageProgress() as progress:
         statistics = load_statistics(job.store, job.split, progress=progress)
@@ -96,7 +115,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
             balance=experiment.data.balance,
             evenness=experiment.data.evenness,
         ) as loader,
-        TrainingReporter(folder, config.steps, job.store.n_genes) as reporter,
+        Profile(job.profile, folder.path / "profile") as profile,
         StopRequest() as stop,
     ):
         if checkpoints.latest_step() is None:
@@ -128,14 +147,12 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
             meta=model_plan.to_json(),
             reporter=reporter,
             should_stop=stop.requested,
+            before_step=profile.before_step,
         )
         state, outcome = run(fit, state)
+    checkpoints.wait()
+    reporter.finish(int(state.step))
     return TrainResult(folder, int(state.step), outcome)
-
-
-def _mesh(job: TrainJob) -> jax.sharding.Mesh:
-    blueprint = Blueprint(job.experiment, Cells.of(job.store))
-    return make_mesh(blueprint.mesh(here()))
 
 
 def _open_run(job: TrainJob) -> runs.RunFolder:

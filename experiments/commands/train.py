@@ -16,6 +16,7 @@ from experiments.commands.options import DEFAULT_RUNS, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment
+from experiments.profiling import ProfiledSteps
 
 STOPPED_EARLY = 75
 
@@ -38,6 +39,8 @@ class Train:
     """Model size, for experiments on one's own data; chosen by device and data where not given."""
     device: Device = "auto"
     """cpu: compute on the CPU although this machine shows an accelerator."""
+    profile: str | None = None
+    """START:STOP: write an XProf trace of these steps into the run folder."""
     dry_run: bool = False
     """Print mesh, shardings, parameters, FLOPs and memory per device, and train nothing."""
     devices: int | None = None
@@ -55,6 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         return _dry_run(options)
     if options.devices is not None or options.topology is not None:
         raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
+    profile = None if options.profile is None else ProfiledSteps.parse(options.profile)
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
@@ -74,6 +78,7 @@ def run(arguments: Sequence[str]) -> int:
             root=options.runs,
             name=options.run,
             new=options.new,
+            profile=profile,
         )
     )
     if result.outcome is Outcome.STOPPED:

@@ -86,9 +86,13 @@ class Checkpoints:
         )
         return items["ema"], items["fixed"]
 
+    def wait(self) -> None:
+        """Until the save that is under way is complete."""
+        self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Wait for the save that is under way."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
     def _restore(self, step: int | None, **items: Any) -> Any:

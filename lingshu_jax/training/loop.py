@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from lingshu_jax.training.checkpoint import Checkpoints
 from lingshu_jax.training.config import TrainingConfig
-from lingshu_jax.training.metrics import Meter
+from lingshu_jax.training.metrics import DATA, EVALUATION, SAVING, Meter
 from lingshu_jax.training.state import TrainState
 from lingshu_jax.training.step import Step
 
@@ -31,6 +31,10 @@ class Reporter(Protocol):
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Metrics at a step."""
+        ...
+
+    def account(self, seconds: dict[str, float]) -> None:
+        """Time that passed since the last call: of useful steps, and lost by cause."""
         ...
 
 
@@ -58,6 +62,8 @@ class Fit:
     reporter: Reporter
     should_stop: Callable[[], bool]
     """Asked between steps: has somebody asked to save and stop?"""
+    before_step: Callable[[int, TrainState], None] = lambda step, state: None
+    """Told before each step: a profile starts and ends here."""
 
 
 def run(fit: Fit, state: TrainState) -> tuple[TrainState, Outcome]:
@@ -66,18 +72,26 @@ def run(fit: Fit, state: TrainState) -> tuple[TrainState, Outcome]:
     step = int(state.step)
     while True:
         last, stop = step >= config.steps, fit.should_stop()
-        with meter.paused():
-            if step % config.evaluate_every == 0 or last:
-                fit.reporter.log(step, fit.evaluate(state))
-            if (step % config.save_every == 0 and step > 0) or last or stop:
+        if step % config.evaluate_every == 0 or last:
+            with meter.lost(EVALUATION):
+                held_out = fit.evaluate(state)
+            fit.reporter.account(meter.spent())
+            fit.reporter.log(step, held_out)
+        if (step % config.save_every == 0 and step > 0) or last or stop:
+            with meter.lost(SAVING):
                 fit.checkpoints.save(step, state, fit.fixed, fit.batches.state(), fit.meta)
         if last or stop:
+            fit.reporter.account(meter.spent())
             return state, Outcome.FINISHED if last else Outcome.STOPPED
-        with meter.waiting_for_data():
+        with meter.lost(DATA):
             batch = fit.to_device(next(fit.batches))
-        state, metrics = fit.step(state, batch)
+        fit.before_step(step, state)
+        with meter.stepping():
+            state, metrics = fit.step(state, batch)
         step += 1
         meter.add(metrics)
         if step % config.log_every == 0 or step == config.steps:
-            fit.reporter.log(step, meter.read())
+            measured = meter.read()
+            fit.reporter.account(meter.spent())
+            fit.reporter.log(step, measured)
         fit.reporter.advance(step)

@@ -96,6 +96,7 @@ def jit_step(
             "loss": loss,
             "gradient_norm": optax.tree.norm(gradients),
             "update_norm": optax.tree.norm(updates),
+            "parameter_norm": optax.tree.norm(params),
         }
         return TrainState(state.step + 1, params, ema, opt_state), metrics
 

@@ -10,13 +10,16 @@ CONFIG = TrainingConfig(steps=6, batch_size=32, log_every=2, evaluate_every=3, s
 
 class Lines:
     def __init__(self):
-        self.lines, self.steps = [], []
+        self.lines, self.steps, self.seconds = [], [], []
 
     def log(self, step, metrics):
         self.lines.append((step, sorted(metrics)))
 
     def advance(self, step):
         self.steps.append(step)
+
+    def account(self, seconds):
+        self.seconds.append(seconds)
 
 
 def fit(folder, setup, reporter, should_stop=lambda: False, batches=None):

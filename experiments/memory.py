@@ -50,7 +50,7 @@ CPU = Workspace(
     block_hidden=1.9, scores=3.2, per_gene=21.5, tables=1.8,
 )  # fmt: skip
 TPU = Workspace(
-    gradients=1.8, kept_inputs=1.0, kept_products=1.0, kept_stream=14.0, kept_hidden=4.0, block_stream=16.5,
+    gradients=1.8, kept_inputs=1.0, kept_products=1.25, kept_stream=21.0, kept_hidden=6.0, block_stream=16.5,
     block_hidden=6.6, scores=0.0, per_gene=10.0, tables=1.0, on_chip=128 * 2**20,
 )  # fmt: skip
 GPU = dataclasses.replace(TPU, on_chip=0.0)

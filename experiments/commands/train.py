@@ -115,8 +115,8 @@ def _dry_run(options: Train) -> int:
     return 0
 
 
-def parse_options(arguments: Sequence[str]) -> Train:
-    """Options with the named experiment's settings as defaults.
+def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> Train:
+    """Options with the named experiment's settings as defaults, chosen by the store if it is here to look into.
 
     Raises:
         InputError: no such experiment, store, size or setting.
@@ -132,7 +132,7 @@ def parse_options(arguments: Sequence[str]) -> Train:
     if not named and not {"-h", "--help"} & set(rest):
         raise InputError(f"no experiment given. There are: {', '.join(EXPERIMENTS)}.")
     name = check_name(rest[0]) if named else "demo"
-    default = load_experiment(name, size=known.size, shape=_shape(known.store))
+    default = load_experiment(name, size=known.size, shape=_shape(known.store) if look_into_store else None)
     return parse(
         Train,
         arguments,

@@ -21,7 +21,7 @@ from lingshu_jax.training.step import jit_step
 def lower_training_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
     """The whole training step of a global batch of `cells`; `.compile()` it."""
     experiment, shown = blueprint.experiment, blueprint.cells
-    tx = make_optimizer(experiment.optimizer, experiment.training.steps)
+    tx = make_optimizer(experiment.optimizer, experiment.training.steps, frozen=experiment.init.freeze)
     state = blueprint.state(mesh)
     step = jit_step(
         nnx.graphdef(nnx.eval_shape(blueprint.build)),

@@ -110,7 +110,9 @@ class Blueprint:
 
     def state(self, mesh: jax.sharding.Mesh | AbstractMesh) -> TrainState:
         """Abstract training state with the shardings it has on a mesh."""
-        tx = make_optimizer(self.experiment.optimizer, self.experiment.training.steps)
+        tx = make_optimizer(
+            self.experiment.optimizer, self.experiment.training.steps, frozen=self.experiment.init.freeze
+        )
         return abstract_state(self.build, tx, mesh)
 
     def flops(self, hardware: Hardware) -> StepFlops:

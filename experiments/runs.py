@@ -70,13 +70,15 @@ class RunFolder:
         return entries
 
 
-def run_id(experiment: Experiment, store_hash: str, split_hash: str) -> str:
+def run_id(experiment: Experiment, store_hash: str, split_hash: str, parent_hash: str | None = None) -> str:
     """10 hex digits that any process derives from experiment, store, split and seed, without talking to another.
 
-    The mesh and the loader's workers are left out: they change where a run computes, not what.
+    The mesh and the loader's workers are left out: they change where a run computes, not what. What a run begins with
+    is known by the hash of its checkpoint, by whatever name it was called.
     """
     config = to_json(experiment)
     config.pop("mesh")
+    config["init"] = [list(experiment.init.freeze), parent_hash]
     config["data"].pop("workers")
     return content_hash([config, store_hash, split_hash], digits=10)
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from data_pipelines import CellStore, Split, condition_rows, load_statistics, make_loader
 from data_pipelines.errors import InputError
+from data_pipelines.loader import Loader
+from data_pipelines.statistics import Statistics
 from experiments import runs
 from experiments.assembly import ModelPlan, plan, start_statistics
 from experiments.blueprint import Blueprint, Cells
@@ -21,6 +24,7 @@ from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
 from experiments.hardware import here
+from experiments.inheritance import Parent, check_frozen, check_parent, find_parent, inherit, inherited_plan
 from experiments.profiling import Profile, ProfiledSteps
 from experiments.progress import StageProgress
 from experiments.reporting import Scale, TrainingReporter
@@ -72,7 +76,8 @@ def train(job: TrainJob) -> TrainResult:
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     enable_compilation_cache(str(job.root / ".compilation-cache"))
-    folder = _open_run(job)
+    parent = _parent(job, blueprint)
+    folder = _open_run(job, parent)
     with (
         runs.locked(folder),
         contextlib.closing(Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)) as checkpoints,
@@ -87,7 +92,7 @@ def train(job: TrainJob) -> TrainResult:
             hardware=hardware,
         )
         with TrainingReporter(folder, scale, started=started) as reporter:
-            return _train(job, folder, checkpoints, mesh, reporter)
+            return _train(job, folder, checkpoints, mesh, reporter, parent)
 
 
 def _train(
@@ -96,36 +101,29 @@ def _train(
     checkpoints: Checkpoints,
     mesh: jax.sharding.Mesh,
     reporter: TrainingReporter,
+    parent: Parent | None,
 ) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
     with StageProgress() as progress:
         statistics = load_statistics(job.store, job.split, progress=progress)
     model_plan = plan(experiment, statistics)
-    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
-    tx = make_optimizer(experiment.optimizer, config.steps)
+    if parent is not None:
+        model_plan = inherited_plan(experiment, model_plan, parent)
+    tx = make_optimizer(experiment.optimizer, config.steps, frozen=experiment.init.freeze)
     abstract = abstract_state(model_plan.build, tx, mesh)
     with (
-        make_loader(
-            job.store,
-            job.split.train,
-            model_plan.vocabulary,
-            batch_size=config.batch_size,
-            seed=experiment.seed,
-            workers=experiment.data.workers,
-            balance=experiment.data.balance,
-            evenness=experiment.data.evenness,
-        ) as loader,
+        _loader(job, model_plan) as loader,
         Profile(job.profile, folder.path / "profile") as profile,
         StopRequest() as stop,
     ):
         if checkpoints.latest_step() is None:
-            state = init_state(model_plan.build, tx, mesh)
-            reporter.begin(0)
+            state, parts = _begin(model_plan, statistics, parent, tx, mesh)
         else:
+            parts = model_plan.parts(mesh)
             restored = checkpoints.restore(abstract, abstract_like(parts.fixed))
             state, parts = restored.state, ModelParts(parts.graph, restored.fixed)
             loader.set_state(restored.loader)
-            reporter.begin(int(state.step))
+        reporter.begin(int(state.step))
         step = make_step(
             parts,
             tx,
@@ -155,8 +153,46 @@ def _train(
     return TrainResult(folder, int(state.step), outcome)
 
 
-def _open_run(job: TrainJob) -> runs.RunFolder:
-    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash)
+def _loader(job: TrainJob, model_plan: ModelPlan) -> Loader:
+    experiment = job.experiment
+    return make_loader(
+        job.store,
+        job.split.train,
+        model_plan.vocabulary,
+        batch_size=experiment.training.batch_size,
+        seed=experiment.seed,
+        workers=experiment.data.workers,
+        balance=experiment.data.balance,
+        evenness=experiment.data.evenness,
+    )
+
+
+def _begin(
+    model_plan: ModelPlan,
+    statistics: Statistics,
+    parent: Parent | None,
+    tx: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, ModelParts]:
+    """State before step 0 and fixed arrays, random or inherited."""
+    if parent is not None:
+        return inherit(parent, model_plan, statistics, tx, mesh)
+    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
+    return init_state(model_plan.build, tx, mesh), parts
+
+
+def _parent(job: TrainJob, blueprint: Blueprint) -> Parent | None:
+    init = job.experiment.init
+    if init.source is None:
+        return None
+    parent = find_parent(init, job.root)
+    check_parent(parent, job.experiment, job.store.panel, blueprint.vocabulary)
+    check_frozen(init.freeze, blueprint.parameters)
+    return parent
+
+
+def _open_run(job: TrainJob, parent: Parent | None) -> runs.RunFolder:
+    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash, parent and parent.hash)
     name = identity if job.name is None else runs.check_name(job.name)
     if job.new:
         name = f"{name}-{uuid.uuid4().hex[:4]}"
@@ -167,6 +203,7 @@ def _open_run(job: TrainJob) -> runs.RunFolder:
         "store_hash": job.store.hash,
         "split": job.split.name,
         "split_hash": job.split.hash,
+        "parent": parent and parent.record(),
     }
     folder = runs.create(job.root / job.experiment.name / name, config, describe())
     there = folder.config()

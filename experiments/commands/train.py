@@ -121,9 +121,11 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
     Raises:
         InputError: no such experiment, store, size or setting.
     """
-    early = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     early.add_argument("--store")
     early.add_argument("--size", choices=SIZES)
+    early.add_argument("--runs", type=pathlib.Path, default=DEFAULT_RUNS)
+    early.add_argument("--init.from", dest="parent")
     try:
         known, rest = early.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
@@ -133,6 +135,8 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
         raise InputError(f"no experiment given. There are: {', '.join(EXPERIMENTS)}.")
     name = check_name(rest[0]) if named else "demo"
     default = load_experiment(name, size=known.size, shape=_shape(known.store) if look_into_store else None)
+    if known.parent is not None and look_into_store:
+        default = _like_parent(default, known)
     return parse(
         Train,
         arguments,
@@ -140,6 +144,17 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
         description=f"Train an experiment on a store. Experiments: {', '.join(EXPERIMENTS)}.",
         default=Train(experiment=default.name, config=default),
     )
+
+
+def _like_parent(default: Experiment, known: argparse.Namespace) -> Experiment:
+    """The experiment with the model of the run that it begins with."""
+    from experiments.runs import find_run
+
+    if known.size is not None:
+        raise InputError(f"the size of a fine-tuned model is its parent's, {known.parent}. Leave --size out.")
+    if known.parent == "latest":
+        return default  # refused where it is read
+    return dataclasses.replace(default, model=find_run(known.parent, known.runs).experiment().model)
 
 
 def _shape(store: str | None) -> DataShape | None:

@@ -125,7 +125,7 @@ class Denoiser(nnx.Module):
         `depth` is the cells' depth where it is known, as `draw_depth` gives it; else its posterior mean is taken.
         """
         patches = self.patches(tokens)
-        spread = jnp.pad(uniforms, ((0, 0), (0, 1)))[:, self.gene_at[...]]
+        spread = jnp.pad(uniforms, ((0, 0), (0, 2)))[:, self.gene_at[...]]
         head = self.head_patches(patches, conditions, depth=depth)
         away_from = None if control is None else self.head_patches(patches, control, depth=depth)
         drawn = draw_tokens(head, spread, temperature=temperature, control=away_from, guidance=guidance)

@@ -1,15 +1,28 @@
 """AdamW, global-norm clipping, warm-up then cosine (paper section 5)."""
 
+import functools
 from typing import Any
 
 import jax
 import optax
 
 from lingshu_jax.training.config import OptimizerConfig
+from lingshu_jax.training.inherit import frozen_mask
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps` steps."""
+def make_optimizer(
+    config: OptimizerConfig, steps: int, *, frozen: tuple[str, ...] = ()
+) -> optax.GradientTransformation:
+    """The optimizer of a run of `steps` steps; what a `frozen` pattern names stays as it is, moments and all."""
+    optimizer = _adamw(config, steps)
+    if not frozen:
+        return optimizer
+    still = optax.masked(optax.set_to_zero(), functools.partial(frozen_mask, patterns=frozen))
+    # Before, so that neither the moments nor the clipping see their gradients; after, for the weight decay.
+    return optax.chain(still, optimizer, still)
+
+
+def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(

@@ -59,13 +59,23 @@ def abstract_params(build: Callable[[], nnx.Module], mesh: Mesh) -> Any:
 
 def init_state(build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """A fresh state, every array made in its own shards."""
-    abstract = abstract_state(build, tx, mesh)
-    out = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(functools.partial(_init, build, tx), out_shardings=out)()
+    return fresh_state(build, tx, mesh, lambda params: params)
 
 
-def _init(build: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> TrainState:
-    params = nnx.state(build(), nnx.Param)
+def fresh_state(
+    build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh, begin: Callable[[Any], Any]
+) -> TrainState:
+    """A state before step 0 whose parameters are `begin(random ones)`, every array made in its own shards."""
+    out = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(build, tx, mesh))
+    return jax.jit(functools.partial(_init, build, tx, begin), out_shardings=out)()
+
+
+def _init(
+    build: Callable[[], nnx.Module],
+    tx: optax.GradientTransformation,
+    begin: Callable[[Any], Any] = lambda params: params,
+) -> TrainState:
+    params = begin(nnx.state(build(), nnx.Param))
     # The average must not share buffers with the parameters: both are donated to every step.
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), tx.init(params))
 

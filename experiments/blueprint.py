@@ -75,6 +75,13 @@ class Blueprint:
 
     experiment: Experiment
     cells: Cells
+    batch_size: int | None = None
+    """Cells of a step, where they are not the experiment's."""
+
+    @property
+    def batch(self) -> int:
+        """Cells of a global step."""
+        return self.batch_size or self.experiment.training.batch_size
 
     @functools.cached_property
     def vocabulary(self) -> ConditionVocabulary:
@@ -120,7 +127,7 @@ class Blueprint:
         return step_flops(
             self.experiment.model,
             genes=self.cells.genes,
-            cells=self.experiment.training.batch_size,
+            cells=self.batch,
             conditions=len(self.vocabulary.fields),
             one_hot=hardware.platform == "tpu",
         )
@@ -133,7 +140,7 @@ class Blueprint:
         """
         model = self.experiment.model
         demands = Demands(
-            batch_size=self.experiment.training.batch_size,
+            batch_size=self.batch,
             heads=model.heads,
             width=model.width,
             ffn_width=model.ffn_width,

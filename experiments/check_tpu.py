@@ -21,13 +21,11 @@ from typing import Any
 
 from experiments.collectives import find_collectives
 from experiments.configs import load_experiment
-from experiments.flops import StepFlops, step_flops
+from experiments.flops import StepFlops
 from experiments.hardware import Hardware, named
+from experiments.scaling import ASSUMED_UTILISATION, CELLS_PER_CHIP, flops_of_chip
 from lingshu_jax.parallel.config import MeshConfig
 
-CELLS_PER_CHIP = 16
-ASSUMED_UTILISATION = 0.4
-"""Share of the peak that products are assumed to reach; measured on no TPU yet."""
 LENGTHS = (567, 2262)
 """Positions of paper-s32 and paper-s8: patches and two condition tokens."""
 
@@ -124,12 +122,11 @@ def steps(devices: list[Any], hardware: Hardware, names: list[str], wanted: Mesh
     cells = CELLS_PER_CHIP * len(devices)
     for name in names:
         experiment = load_experiment(name)
-        training = dataclasses.replace(experiment.training, batch_size=cells)
-        blueprint = Blueprint(dataclasses.replace(experiment, mesh=wanted, training=training), Cells())
+        blueprint = Blueprint(dataclasses.replace(experiment, mesh=wanted), Cells(), cells)
         config = blueprint.mesh(hardware)
         mesh = make_mesh(config, devices)
         on = f"{CELLS_PER_CHIP} cells per chip, data {config.data}, fsdp {config.fsdp}, tensor {config.tensor}"
-        flops = step_flops(experiment.model, genes=blueprint.cells.genes, cells=cells, one_hot=True)
+        flops = StepFlops(blueprint.flops(hardware).naive / len(devices), flops_of_chip(blueprint, config))
         estimated = estimate_memory(blueprint, config, "tpu").total
         yield compiled(
             f"{name} training step, {on}",
@@ -143,12 +140,11 @@ def _exchange(hlo: str, flops: StepFlops, estimated: float, hardware: Hardware) 
     """What a training step computes and sends, and how long that takes at published rates."""
     sent, chip = find_collectives(hlo), hardware.chip
     assert chip is not None
-    executed = flops.executed / hardware.devices
     sending = sum(sent.bytes_sent.values()) / chip.ring_bytes
-    computing = executed / (ASSUMED_UTILISATION * chip.peak_flops)
+    computing = flops.executed / (ASSUMED_UTILISATION * chip.peak_flops)
     return (
-        f"\n       estimated {estimated / 2**30:.2f} GiB; {flops.naive / hardware.devices / 1e12:.2f} TFLOP per chip "
-        f"naive, {executed / 1e12:.2f} executed; {sent}"
+        f"\n       estimated {estimated / 2**30:.2f} GiB; {flops.naive / 1e12:.2f} TFLOP per chip "
+        f"naive, {flops.executed / 1e12:.2f} executed; {sent}"
         f"\n       at published rates {computing * 1e3:.0f} ms of products ({ASSUMED_UTILISATION:.0%} of peak), "
         f"{sending * 1e3:.1f} ms of sending (one axis of the torus): {sending / (sending + computing):.1%} of a step "
         "if nothing overlaps"

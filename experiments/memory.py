@@ -75,7 +75,7 @@ def estimate_memory(blueprint: Blueprint, mesh: MeshConfig, platform: str) -> Me
     workspace = {"cpu": CPU, "tpu": TPU, "gpu": GPU}[platform]
     state = blueprint.state(shape)
     parameters = bytes_on_device(state.params)
-    batch = blueprint.experiment.training.batch_size
+    batch = blueprint.batch
     rows = NamedSharding(shape, P(BATCH_AXES))
     cells = batch / ((mesh.data or 1) * (mesh.fsdp or 1))
     genes = 4 * cells * blueprint.layout.patches * model.genes_per_patch

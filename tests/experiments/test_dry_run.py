@@ -112,8 +112,7 @@ def test_memory_falls_with_fsdp_and_grows_with_the_batch():
 
     def total(batch: int, **mesh: int) -> float:
         experiment = dataclasses.replace(load_experiment("paper-s32"), mesh=MeshConfig(**mesh))
-        training = dataclasses.replace(experiment.training, batch_size=batch)
-        blueprint = Blueprint(dataclasses.replace(experiment, training=training), Cells())
+        blueprint = Blueprint(experiment, Cells(), batch)
         return estimate_memory(blueprint, blueprint.mesh(hardware), "tpu").total
 
     assert total(256, fsdp=16) < total(256, fsdp=4) < total(256, fsdp=1) < total(512, fsdp=1)

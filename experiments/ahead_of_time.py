@@ -35,7 +35,7 @@ def lower_training_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
     rows, everywhere = batch_sharding(mesh), replicated(mesh)
     batch = abstract_batch(blueprint, cells, rows)
     placed = jax.tree.map(lambda leaf: _like(leaf.shape, leaf.dtype, everywhere), blueprint.fixed)
-    return step.lower(state, batch, placed, _like((shown.sources, shown.genes), jnp.bool_, everywhere))
+    return step.lower(state, batch, placed, _like((shown.masks, shown.genes), jnp.bool_, everywhere))
 
 
 def abstract_batch(blueprint: Blueprint, cells: int, rows: NamedSharding) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def abstract_batch(blueprint: Blueprint, cells: int, rows: NamedSharding) -> dic
     return {
         "genes": _like(pairs, jnp.uint16, rows),
         "counts": _like(pairs, jnp.uint16, rows),
-        "source": _like((cells,), jnp.int32, rows),
+        "measured": _like((cells,), jnp.int32, rows),
         "position": _like((cells,), jnp.int32, rows),
         "conditions": {field.name: _like((cells,), jnp.int32, rows) for field in blueprint.vocabulary.fields},
     }

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType
 
@@ -41,12 +42,13 @@ VOCABULARY = ConditionVocabulary(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cells:
-    """What a model is shown: panel, room for expressed genes, sources and labels."""
+    """What a model is shown: panel, room for expressed genes, measured genes and labels."""
 
     genes: int = 18_080
     capacity: int = 6_000
     """Most expressed genes of any cell."""
-    sources: int = 1
+    masks: int = 1
+    """Distinct sets of measured genes among the sources."""
     vocabulary: ConditionVocabulary = VOCABULARY
 
     @classmethod
@@ -64,7 +66,7 @@ class Cells:
         return cls(
             genes=store.n_genes,
             capacity=store.capacity,
-            sources=len(store.measured),
+            masks=len(np.unique(store.measured, axis=0)),
             vocabulary=ConditionVocabulary(tuple(fields)),
         )
 

@@ -85,7 +85,7 @@ def estimate_memory(blueprint: Blueprint, mesh: MeshConfig, platform: str) -> Me
             "parameters": parameters,
             "moving average": bytes_on_device(state.ema),
             "optimizer": bytes_on_device(state.opt_state),
-            "fixed arrays": bytes_of(blueprint.fixed) + blueprint.cells.sources * blueprint.cells.genes,
+            "fixed arrays": bytes_of(blueprint.fixed) + blueprint.cells.masks * blueprint.cells.genes,
             "batch": bytes_on_device(abstract_batch(blueprint, batch, rows)),
             "gradients, updates": workspace.gradients * parameters,
             f"activations kept ({type(model.remat).__name__})": model.blocks * kept(model.remat, block, workspace),

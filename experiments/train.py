@@ -111,6 +111,7 @@ def _train(
         model_plan = inherited_plan(experiment, model_plan, parent)
     tx = make_optimizer(experiment.optimizer, config.steps, frozen=experiment.init.freeze)
     abstract = abstract_state(model_plan.build, tx, mesh)
+    masks, mask_of = np.unique(job.store.measured, axis=0, return_inverse=True)
     with (
         _loader(job, model_plan) as loader,
         Profile(job.profile, folder.path / "profile") as profile,
@@ -127,7 +128,7 @@ def _train(
         step = make_step(
             parts,
             tx,
-            jax.device_put(job.store.measured, replicated(mesh)),
+            jax.device_put(masks, replicated(mesh)),
             seed=experiment.seed,
             ema_decay=config.ema_decay,
             condition_dropout=config.condition_dropout,
@@ -138,7 +139,7 @@ def _train(
             config=config,
             step=step,
             batches=loader,
-            to_device=functools.partial(_to_device, mesh=mesh),
+            to_device=functools.partial(_to_device, mask_of=mask_of, mesh=mesh),
             evaluate=_validation(job, model_plan, parts),
             checkpoints=checkpoints,
             fixed=parts.fixed,
@@ -226,9 +227,9 @@ def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
     return [f"{prefix.removeprefix('.').removeprefix('experiment.')}: {before} -> {after}"]
 
 
-def _to_device(batch: dict[str, Any], *, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    used = {name: batch[name] for name in ("genes", "counts", "source", "position", "conditions")}
-    return to_global(used, mesh)
+def _to_device(batch: dict[str, Any], *, mask_of: np.ndarray, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    used = {name: batch[name] for name in ("genes", "counts", "position", "conditions")}
+    return to_global(used | {"measured": mask_of[batch["source"]]}, mesh)
 
 
 def _validation(job: TrainJob, model_plan: ModelPlan, parts: ModelParts) -> Any:

@@ -8,6 +8,7 @@ must agree.
 """
 
 import argparse
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,11 @@ import numpy as np
 from jaxtyping import Array
 
 from experiments.benchmarks.timing import measure
-from lingshu_jax.kernels.gene_head import GeneHead, patch_inputs, token_table, weighted_cross_entropy
+from lingshu_jax.kernels.gene_head import GeneHead, KnownPlaces, patch_inputs, token_table, weighted_cross_entropy
 from lingshu_jax.tokens import INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
 
 Weights = dict[str, Array]
-Cells = dict[str, Array]
+Cells = dict[str, Any]
 
 
 def naive(weights: Weights, cells: Cells) -> Array:
@@ -37,7 +38,7 @@ def naive(weights: Weights, cells: Cells) -> Array:
 def fused(weights: Weights, cells: Cells) -> Array:
     """The same numbers without an array of (B, G, D) or (B, G, V)."""
     table = token_table(weights["embedding"], weights["down"], zero_origin=False, scale=1.0, dtype=jnp.dtype("float32"))
-    states = patch_inputs(cells["noised"], table, cells["expressed"])
+    states = patch_inputs(cells["noised"], table, cells["known"])
     matrix = jnp.einsum("dse,ev->sdv", weights["up"], weights["head"])
     return weighted_cross_entropy(GeneHead(jnp.tanh(states), matrix, None, None), cells["tokens"], cells["weights"])
 
@@ -66,7 +67,7 @@ def make_inputs(genes: int, width: int, cells: int, slots: int) -> tuple[Weights
         "tokens": jnp.asarray(tokens),
         "noised": jnp.asarray(noised),
         "weights": jnp.asarray(masked / tokens.size, jnp.float32),
-        "expressed": jnp.asarray(places),
+        "known": KnownPlaces(jnp.asarray(places), jnp.zeros((1, patches, slots), bool), jnp.zeros(cells, jnp.int32)),
     }
 
 

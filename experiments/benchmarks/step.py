@@ -21,6 +21,7 @@ from experiments.benchmarks.timing import Measured, measure, peak_flops
 from experiments.configs import load_experiment
 from experiments.flops import step_flops
 from lingshu_jax.diffusion.objective import training_loss
+from lingshu_jax.kernels.gene_head import KnownPlaces
 from lingshu_jax.model import Denoiser, DenoiserConfig
 from lingshu_jax.model.compression import GeneLayout, to_patches
 
@@ -36,24 +37,27 @@ def small(slots: int, width: int, blocks: int) -> DenoiserConfig:
 
 
 def make_cells(layout: GeneLayout, cells: int) -> tuple[Any, Any]:
-    """Tokens (B, P, S) and the places (B, C) of expressed genes."""
+    """Tokens (B, P, S), every gene measured, and the places of expressed genes."""
     rng = np.random.default_rng(0)
     tokens = rng.geometric(0.4, (cells, layout.genes)) * (rng.random((cells, layout.genes)) < EXPRESSED)
     capacity = int((tokens > 0).sum(1).max())
     genes = np.argsort(tokens == 0, axis=1, kind="stable")[:, :capacity]
-    return to_patches(jnp.asarray(tokens), jnp.asarray(layout.gene_at)), jnp.asarray(layout.place[genes])
+    known = KnownPlaces(
+        jnp.asarray(layout.place[genes]), jnp.zeros((1, *layout.gene_at.shape), bool), jnp.zeros(cells, jnp.int32)
+    )
+    return to_patches(jnp.asarray(tokens), jnp.asarray(layout.gene_at)), known
 
 
 def losses(graph: Any) -> dict[str, Callable[..., Any]]:
-    """name -> function of (parameters, fixed arrays, tokens, places of expressed genes, positions, key)."""
+    """name -> function of (parameters, fixed arrays, tokens, known places, positions, key)."""
 
-    def fused(params: Any, fixed: Any, tokens: Any, expressed: Any, position: Any, key: Any) -> Any:
-        return training_loss(nnx.merge(graph, params, fixed), tokens, {}, position, key, expressed)
+    def fused(params: Any, fixed: Any, tokens: Any, known: Any, position: Any, key: Any) -> Any:
+        return training_loss(nnx.merge(graph, params, fixed), tokens, {}, position, key, known)
 
-    def naive(params: Any, fixed: Any, tokens: Any, expressed: Any, position: Any, key: Any) -> Any:
+    def naive(params: Any, fixed: Any, tokens: Any, known: Any, position: Any, key: Any) -> Any:
         return naive_training_loss(nnx.merge(graph, params, fixed), tokens, {}, position, key)
 
-    def blocks(params: Any, fixed: Any, tokens: Any, expressed: Any, position: Any, key: Any) -> Any:
+    def blocks(params: Any, fixed: Any, tokens: Any, known: Any, position: Any, key: Any) -> Any:
         model = nnx.merge(graph, params, fixed)
         inputs = jnp.zeros((*tokens.shape[:2], model.config.width), model.config.dtype)
         return model.transform(inputs, tokens, {})[0].astype(jnp.float32).sum()
@@ -68,8 +72,8 @@ def compare(config: DenoiserConfig, genes: int, cells: int, names: tuple[str, ..
     graph, params, fixed = nnx.split(model, nnx.Param, ...)
     # The head starts at 0: some weights, so that the losses say something.
     params["w_head"][...] = 0.02 * jax.random.normal(jax.random.key(1), model.w_head[...].shape)
-    tokens, expressed = make_cells(layout, cells)
-    arguments = params, fixed, tokens, expressed, jnp.arange(cells), jax.random.key(0)
+    tokens, known = make_cells(layout, cells)
+    arguments = params, fixed, tokens, known, jnp.arange(cells), jax.random.key(0)
     return {name: measure(jax.value_and_grad(losses(graph)[name]), *arguments) for name in names}
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from lingshu_jax.diffusion.corruption import corrupt, mask_rates
-from lingshu_jax.kernels.gene_head import weighted_cross_entropy
+from lingshu_jax.kernels.gene_head import KnownPlaces, weighted_cross_entropy
 from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.denoiser import Denoiser
 
@@ -27,11 +27,11 @@ def training_loss(
     conditions: Conditions,
     position: Int[Array, "B"],
     step_key: Key[Array, ""],
-    expressed: Int[Array, "B C"] | None = None,
+    known: KnownPlaces | None = None,
 ) -> Float[Array, ""]:
     """Mean over cells of the masked loss, divided by the panel size: nats per gene.
 
-    `expressed` holds the only places with a count above 0, where they are known (`Denoiser.head_patches`).
+    `known` holds the places of expressed and of ABSENT genes, where the caller has them.
     Noise is keyed by (step, position in the global batch), so that it does not depend on how many hosts feed the batch.
     """
     rate_key, mask_key = jax.random.split(step_key)
@@ -39,4 +39,4 @@ def training_loss(
     keys = jax.vmap(lambda i: jax.random.fold_in(mask_key, i))(position)
     noised, masked = corrupt(tokens, t, keys)
     weights = masked / (t * (tokens.shape[0] * model.genes))[:, None, None]
-    return weighted_cross_entropy(model.head_patches(noised, conditions, expressed), tokens, weights)
+    return weighted_cross_entropy(model.head_patches(noised, conditions, known), tokens, weights)

@@ -1,6 +1,6 @@
 """Gene patches (paper section 3): which gene sits in which slot of which patch, and cells brought into that layout."""
 
-# B cells, G genes, P patches, S genes per patch, C expressed genes kept per cell
+# B cells, G genes, P patches, S genes per patch, C expressed genes kept per cell, M measured-gene masks
 
 import dataclasses
 import functools
@@ -104,19 +104,25 @@ def places_of(genes: Int[Array, "B C"], place: Int[Array, "G"], places: int) -> 
 def densify(
     expressed: Int[Array, "B C"],
     counts: Int[Array, "B C"],
-    source: Int[Array, "B"],
-    measured: Bool[Array, "sources G"],
+    mask: Int[Array, "B"],
+    measured: Bool[Array, "M G"],
     gene_at: Int[Array, "P S"],
 ) -> Int[Array, "B P S"]:
     """Tokens in the patch layout from padded (place, count) pairs.
 
-    A gene that is not listed has count 0; one that the cell's source did not measure, or that the panel has no longer,
-    is ABSENT.
+    A gene that is not listed has count 0; one that the cell's source did not measure (`measured[mask]`), or that the
+    panel has no longer, is ABSENT.
     """
     flat = jnp.zeros((expressed.shape[0], gene_at.size), jnp.int32)
     tokens = encode_counts(counts.astype(jnp.int32)).astype(jnp.int32)
     # A place beyond the layout is dropped by the scatter: that is where padding pairs point.
     flat = flat.at[jnp.arange(expressed.shape[0])[:, None], expressed].set(tokens, mode="drop")
-    is_measured = jnp.pad(measured, ((0, 0), (0, 2)))[:, gene_at][source]  # (B, P, S)
-    present = jnp.where(is_measured, flat.reshape(-1, *gene_at.shape), ABSENT)
+    present = jnp.where(absent_places(measured, gene_at)[mask], ABSENT, flat.reshape(-1, *gene_at.shape))
     return jnp.where(gene_at == measured.shape[1], PADDING, present)
+
+
+def absent_places(measured: Bool[Array, "M G"], gene_at: Int[Array, "P S"]) -> Bool[Array, "M P S"]:
+    """Places of genes that were not measured, under every mask, or that the panel has no longer; an empty slot is
+    none."""
+    there = jnp.pad(jnp.pad(measured, ((0, 0), (0, 1)), constant_values=True), ((0, 0), (0, 1)))
+    return ~there[:, gene_at]

@@ -7,7 +7,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from lingshu_jax.kernels.gene_head import GeneHead, all_logits, draw_tokens, patch_inputs, token_nll, token_table
+from lingshu_jax.kernels.gene_head import (
+    GeneHead,
+    KnownPlaces,
+    all_logits,
+    draw_tokens,
+    patch_inputs,
+    token_nll,
+    token_table,
+)
 from lingshu_jax.model.blocks import Blocks, rms_norm
 from lingshu_jax.model.compression import GeneLayout, to_panel, to_patches
 from lingshu_jax.model.conditions import Conditions, ConditionTokens
@@ -149,14 +157,14 @@ class Denoiser(nnx.Module):
         self,
         tokens: Int[Array, "B P S"],
         conditions: Conditions | None,
-        expressed: Int[Array, "B C"] | None = None,
+        known: KnownPlaces | None = None,
         *,
         depth: Float[Array, "B"] | None = None,
     ) -> GeneHead:
         """Run the network: everything the logits of every gene are made of, still factored.
 
-        `expressed` holds the only places that can hold a count above 0, where the caller knows them (`patch_inputs`);
-        `depth` replaces the posterior mean of the cell's depth.
+        `known` holds the places of expressed and of ABSENT genes, where the caller has them; `depth` replaces the
+        posterior mean of the cell's depth.
         """
         dtype = jnp.dtype(self.config.dtype)
         table = token_table(
@@ -166,7 +174,7 @@ class Denoiser(nnx.Module):
             scale=self.config.input_scale,
             dtype=dtype,
         )
-        states, tilt = self.transform(patch_inputs(tokens, table, expressed), tokens, conditions, depth=depth)
+        states, tilt = self.transform(patch_inputs(tokens, table, known), tokens, conditions, depth=depth)
         matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32)
         return GeneHead(states, matrix.astype(dtype), self.start.base(), tilt)
 

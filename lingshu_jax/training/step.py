@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from lingshu_jax.diffusion.objective import training_loss
-from lingshu_jax.model.compression import densify, places_of
+from lingshu_jax.kernels.gene_head import KnownPlaces
+from lingshu_jax.model.compression import absent_places, densify, places_of
 from lingshu_jax.parallel.mesh import compiled_for, replicated
 from lingshu_jax.training.state import ModelParts, TrainState
 from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary
@@ -37,7 +38,7 @@ def make_step(
     Args:
         parts: structure and fixed arrays of the denoiser.
         tx: the optimizer.
-        measured: bool (sources, G), which genes each source measured.
+        measured: bool (M, G), the distinct masks of measured genes; a batch names each cell's mask.
         seed: all noise is keyed by (seed, step, position in the global batch).
         ema_decay: largest decay of the moving average.
         condition_dropout: share of cells trained with the null perturbation.
@@ -75,7 +76,8 @@ def jit_step(
         def loss_of(params: Any) -> Array:
             model = model_parts.merge(params)
             expressed = places_of(batch["genes"], model.place[...], model.gene_at.size)
-            tokens = densify(expressed, batch["counts"], batch["source"], measured, model.gene_at[...])
+            tokens = densify(expressed, batch["counts"], batch["measured"], measured, model.gene_at[...])
+            known = KnownPlaces(expressed, absent_places(measured, model.gene_at[...]), batch["measured"])
             conditions = drop_perturbation(
                 batch["conditions"],
                 model.conditions,
@@ -84,7 +86,7 @@ def jit_step(
                 condition_dropout,
             )
             noise_key = jax.random.fold_in(key, _NOISE_STREAM)
-            return training_loss(model, tokens, conditions, batch["position"], noise_key, expressed)
+            return training_loss(model, tokens, conditions, batch["position"], noise_key, known)
 
         with compiled_for(mesh):
             loss, gradients = jax.value_and_grad(loss_of)(state.params)

@@ -8,15 +8,17 @@ from jaxtyping import Array, Float, Int
 from lingshu_jax.kernels.attention.auto import Auto
 from lingshu_jax.kernels.attention.implementation import Implementation
 from lingshu_jax.kernels.attention.library import Cudnn, Tokamax
+from lingshu_jax.kernels.attention.mosaic_gpu import MosaicGpu
 from lingshu_jax.kernels.attention.pallas_tpu import PallasTpu
 from lingshu_jax.kernels.attention.reference import Xla
 
-Name = Literal["auto", "xla", "pallas_tpu", "cudnn", "tokamax"]
+Name = Literal["auto", "xla", "pallas_tpu", "mosaic_gpu", "cudnn", "tokamax"]
 
 IMPLEMENTATIONS: Mapping[str, Implementation] = {
     "auto": Auto(),
     "xla": Xla(),
     "pallas_tpu": PallasTpu(),
+    "mosaic_gpu": MosaicGpu(),
     "cudnn": Cudnn(),
     "tokamax": Tokamax(),
 }
@@ -44,7 +46,8 @@ def attention(
         segment_ids: int32, the same for queries and keys; 0 = nothing there.
         rope: positions for the rotary embedding of q and k, int32; a negative one is not rotated. None rotates none.
         implementation: "auto" picks the fastest validated one for the platform; "xla" is the reference; "pallas_tpu",
-            "cudnn" and "tokamax" (optional) are for their platforms; or an `Implementation` with settings of its own.
+            "mosaic_gpu" (Hopper), "cudnn" and "tokamax" (optional) are for their platforms; or an `Implementation` with
+            settings of its own.
 
     Raises:
         ValueError: shapes do not fit, or the implementation does not exist or cannot compute them.
@@ -60,7 +63,7 @@ def attention(
     if isinstance(implementation, str) and implementation not in IMPLEMENTATIONS:
         raise ValueError(f"no attention implementation {implementation!r}; there are: {', '.join(IMPLEMENTATIONS)}.")
     chosen = IMPLEMENTATIONS[implementation] if isinstance(implementation, str) else implementation
-    reason = chosen.unsupported(q.shape)
+    reason = chosen.unsupported(q.shape, q.dtype)
     if reason:
         raise ValueError(f"{type(chosen).__name__} cannot compute attention here: {reason}. Choose 'auto' or 'xla'.")
     return chosen(q, k, v, segment_ids, rope)

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from jaxtyping import Array, Float, Int
-
 from lingshu_jax.kernels.attention.implementation import Implementation
 from lingshu_jax.kernels.attention.pallas_tpu import PallasTpu
 from lingshu_jax.kernels.attention.reference import Xla
@@ -14,16 +12,10 @@ from lingshu_jax.kernels.platform import target_platform
 class Auto(Implementation):
     """TPU: the Pallas kernel, for rows that fit on a chip. Everything else: XLA.
 
-    On GPU no fused kernel has been measured yet (docs/BENCHMARKS.md); `cudnn` and `tokamax` can be chosen by name.
+    On GPU no fused kernel has been measured yet (docs/BENCHMARKS.md): `mosaic_gpu`, `cudnn` and `tokamax` can be chosen
+    by name.
     """
 
-    def __call__(
-        self,
-        q: Float[Array, "B N H K"],
-        k: Float[Array, "B N H K"],
-        v: Float[Array, "B N H K"],
-        segment_ids: Int[Array, "B N"],
-        rope: Int[Array, "..."] | None,
-    ) -> Float[Array, "B N H K"]:
-        on_chip = target_platform() == "tpu" and PallasTpu().unsupported(q.shape) is None
+    def __call__(self, q, k, v, segment_ids, rope):
+        on_chip = target_platform() == "tpu" and PallasTpu().unsupported(q.shape, q.dtype) is None
         return (PallasTpu() if on_chip else Xla())(q, k, v, segment_ids, rope)

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 # B cells, N positions, H heads, K head size
@@ -12,8 +13,8 @@ from jaxtyping import Array, Float, Int
 class Implementation(abc.ABC):
     """One way to compute `attention`, with its semantics and its gradients."""
 
-    def unsupported(self, shape: tuple[int, ...]) -> str | None:
-        """Why q of this shape (B, N, H, K) cannot be computed; None where it can."""
+    def unsupported(self, shape: tuple[int, ...], dtype: jnp.dtype) -> str | None:
+        """Why q of this shape (B, N, H, K) and type cannot be computed; None where it can."""
         return None
 
     @abc.abstractmethod

@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from lingshu_jax.kernels.attention.implementation import Implementation
-from lingshu_jax.kernels.attention.rope import cos_and_sin
+from lingshu_jax.kernels.attention.rope import by_cell, cos_and_sin
 from lingshu_jax.kernels.shards import over_cells_and_heads
 
 # B cells, N positions, M = N padded to whole blocks, H heads, K head size, n queries of a block
@@ -38,29 +38,20 @@ class PallasTpu(Implementation):
     interpret: bool = False
     """Run it in the interpreter of Pallas, on any platform."""
 
-    def unsupported(self, shape: tuple[int, ...]) -> str | None:
+    def unsupported(self, shape: tuple[int, ...], dtype: jnp.dtype) -> str | None:
         if shape[1] > LONGEST:
             return f"{shape[1]} positions; the rows of a head must fit on a chip: at most {LONGEST}"
         return None
 
-    def __call__(
-        self,
-        q: Float[Array, "B N H K"],
-        k: Float[Array, "B N H K"],
-        v: Float[Array, "B N H K"],
-        segment_ids: Int[Array, "B N"],
-        rope: Int[Array, "..."] | None,
-    ) -> Float[Array, "B N H K"]:
-        if rope is None:
-            rope = jnp.full(q.shape[1:2], -1, jnp.int32)
-        rope = jnp.broadcast_to(rope, segment_ids.shape) if rope.ndim == 2 else rope[None]
-        return over_cells_and_heads(functools.partial(_attention, self.interpret), q, k, v, segment_ids, rope)
+    def __call__(self, q, k, v, segment_ids, rope):
+        run = functools.partial(_attention, self.interpret)
+        return over_cells_and_heads(run, q, k, v, segment_ids, by_cell(rope, q.shape[1]))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(interpret, q, k, v, segment_ids, rope):
     inputs, specs = _inputs(q, k, v, segment_ids, rope)
-    out = _call(_forward_kernel, inputs, specs, q, outputs=1, scratch=1, interpret=interpret, name="attention_forward")
+    out = _call(_forward_kernel, inputs, specs, q, outputs=1, interpret=interpret, name="attention_forward")
     return _unpadded(out[0], q)
 
 
@@ -72,7 +63,7 @@ def _attention_backward(interpret, residuals, d_out):
     q, k, v, segment_ids, rope = residuals
     inputs, specs = _inputs(q, k, v, segment_ids, rope, d_out.astype(q.dtype))
     gradients = _call(
-        _backward_kernel, inputs, specs, q, outputs=3, scratch=1, sums=2, interpret=interpret, name="attention_backward"
+        _backward_kernel, inputs, specs, q, outputs=3, sums=2, interpret=interpret, name="attention_backward"
     )
     return *(_unpadded(gradient, q) for gradient in gradients), None, None
 
@@ -108,7 +99,6 @@ def _call(
     q: Array,
     *,
     outputs: int,
-    scratch: int,
     sums: int = 0,
     interpret: bool,
     name: str,
@@ -116,7 +106,7 @@ def _call(
     """Run a kernel over all cells and heads; outputs are (B, H, M, K) in the dtype of q."""
     cells, _, heads, size = q.shape
     length = inputs[0].shape[1]
-    memory = [pltpu.VMEM((length, size), q.dtype)] * scratch + [pltpu.VMEM((length, size), jnp.float32)] * sums
+    memory = [pltpu.VMEM((length, size), q.dtype)] + [pltpu.VMEM((length, size), jnp.float32)] * sums
     return pl.pallas_call(
         functools.partial(kernel, scale=size**-0.5),
         grid=(cells, heads),

@@ -22,14 +22,7 @@ class Xla(Implementation):
     queries_at_once: int = 256
     """Rows of scores of a head that exist at a time: few enough to stay in cache."""
 
-    def __call__(
-        self,
-        q: Float[Array, "B N H K"],
-        k: Float[Array, "B N H K"],
-        v: Float[Array, "B N H K"],
-        segment_ids: Int[Array, "B N"],
-        rope: Int[Array, "..."] | None,
-    ) -> Float[Array, "B N H K"]:
+    def __call__(self, q, k, v, segment_ids, rope):
         q, k, v = visible(q, k, v, segment_ids)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)

@@ -22,3 +22,10 @@ def cos_and_sin(
     frequency = ROPE_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = jnp.maximum(positions, 0).astype(jnp.float32)[..., None] * frequency
     return jnp.cos(angle), jnp.sin(angle)
+
+
+def by_cell(positions: Int[Array, "N"] | Int[Array, "B N"] | None, count: int) -> Int[Array, "1 N"] | Int[Array, "B N"]:
+    """Positions with an axis of cells, 1 where all cells share them; without positions, ones that rotate nothing."""
+    if positions is None:
+        return jnp.full((1, count), -1, jnp.int32)
+    return positions if positions.ndim == 2 else positions[None]

@@ -7,11 +7,12 @@ array exists; logits are formed one slot at a time, so no (B, G, V) array exists
 from lingshu_jax.kernels.gene_head.cross_entropy import token_nll, weighted_cross_entropy
 from lingshu_jax.kernels.gene_head.draw import draw_tokens, invert_cumulative
 from lingshu_jax.kernels.gene_head.head import GeneHead, all_logits, token_counts
-from lingshu_jax.kernels.gene_head.table import PADDING, patch_inputs, token_table
+from lingshu_jax.kernels.gene_head.table import PADDING, KnownPlaces, patch_inputs, token_table
 
 __all__ = [
     "PADDING",
     "GeneHead",
+    "KnownPlaces",
     "all_logits",
     "draw_tokens",
     "invert_cumulative",

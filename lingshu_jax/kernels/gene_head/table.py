@@ -1,12 +1,14 @@
 """Token-table input: the exact product of token embedding and W_down, one table row per (slot, token)."""
 
-# B cells, P patches, S genes per patch, C places, D width, T table rows (input tokens, and one for padding slots)
+# B cells, P patches, S genes per patch, C places, M measured-gene masks, D width
+# T table rows (input tokens, and one for padding slots)
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lingshu_jax.kernels.platform import target_platform
 from lingshu_jax.kernels.shards import over_cells
@@ -14,6 +16,19 @@ from lingshu_jax.tokens import ABSENT, INPUT_VOCAB_SIZE, MASK, OVERFLOW
 
 PADDING = INPUT_VOCAB_SIZE
 """Token of a slot that holds no gene; its table row is zero."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KnownPlaces:
+    """What is known of cells without looking at their tokens; it shortens `patch_inputs` and changes nothing."""
+
+    expressed: Int[Array, "B C"]
+    """Places `patch * S + slot` that alone can hold a count token above 0; one outside the layout is nothing."""
+    absent: Bool[Array, "M P S"]
+    """Places that hold ABSENT, under each distinct measured-gene mask."""
+    mask: Int[Array, "B"]
+    """Each cell's measured-gene mask."""
 
 
 def token_table(
@@ -37,28 +52,32 @@ def token_table(
 
 
 def patch_inputs(
-    tokens: Int[Array, "B P S"], table: Float[Array, "S T D"], expressed: Int[Array, "B C"] | None = None
+    tokens: Int[Array, "B P S"], table: Float[Array, "S T D"], known: KnownPlaces | None = None
 ) -> Float[Array, "B P D"]:
     """Sum each patch's rows of the token table, accumulated in fp32.
 
     Args:
         tokens: input tokens and PADDING.
         table: see `token_table`.
-        expressed: where it is known which places `patch * S + slot` can hold a count token above 0, those places; one
-            outside the layout stands for nothing. Most genes are not expressed, so the gather, and above all the
-            scatter of its gradient, get shorter by their share.
+        known: where a caller has it. Most genes are not expressed, so the gather, and above all the scatter of its
+            gradient, get shorter by their share; what ABSENT genes add is computed once per mask, not per cell.
     """
-    return over_cells(_patch_inputs, (tokens, expressed), table)
+    if known is None:
+        return over_cells(_without_places, tokens, table)
+    return over_cells(_with_places, (tokens, known.expressed, known.mask), (table, known.absent))
 
 
-def _patch_inputs(cells: tuple[Array, Array | None], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
-    tokens, expressed = cells
+def _without_places(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
+    total = _one_hot(tokens, table) if target_platform() == "tpu" else _gather_all(tokens, table)
+    return total.astype(table.dtype)
+
+
+def _with_places(cells: tuple[Array, Array, Array], shared: tuple[Array, Array]) -> Float[Array, "B P D"]:
+    (tokens, expressed, mask), (table, absent) = cells, shared
     if target_platform() == "tpu":
-        return _one_hot(tokens, table).astype(table.dtype)
-    if expressed is None:
-        return _gather_all(tokens, table).astype(table.dtype)
+        return _without_places(tokens, table)  # ABSENT is one row of a product that is made anyway
     inputs = _gather_expressed(tokens, table, expressed) + _sum_of_common(tokens, table)
-    return inputs.astype(table.dtype)
+    return (inputs + _sum_of_absent(absent, table)[mask]).astype(table.dtype)
 
 
 def _one_hot(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
@@ -97,6 +116,12 @@ def _gather_expressed(
 
 def _sum_of_common(tokens: Int[Array, "B P S"], table: Float[Array, "S T D"]) -> Float[Array, "B P D"]:
     """The tokens that most genes have, as products of indicators with their rows."""
-    common = jnp.array([0, MASK, ABSENT])
-    indicators = (tokens[:, :, None, :] == common[:, None]).astype(table.dtype)  # (B, P, 3, S)
+    common = jnp.array([0, MASK])
+    indicators = (tokens[:, :, None, :] == common[:, None]).astype(table.dtype)  # (B, P, 2, S)
     return jnp.einsum("bpcs,scd->bpd", indicators, table[:, common], preferred_element_type=jnp.float32)
+
+
+def _sum_of_absent(absent: Bool[Array, "M P S"], table: Float[Array, "S T D"]) -> Float[Array, "M P D"]:
+    """What the genes that were not measured add to every patch."""
+    rows = table[:, ABSENT]
+    return jnp.einsum("mps,sd->mpd", absent.astype(table.dtype), rows, preferred_element_type=jnp.float32)

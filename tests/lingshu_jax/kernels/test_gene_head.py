@@ -7,6 +7,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lingshu_jax.kernels.gene_head import (
     PADDING,
     GeneHead,
+    KnownPlaces,
     all_logits,
     cross_entropy,
     draw_tokens,
@@ -59,7 +60,10 @@ def test_an_unexpressed_gene_adds_nothing_from_a_zero_origin_and_padding_never()
 
 
 @pytest.mark.parametrize("zero_origin", [False, True])
-def test_listing_expressed_places_changes_neither_values_nor_gradients(tokens, zero_origin):
+def test_known_places_change_neither_values_nor_gradients(tokens, zero_origin):
+    absent = jax.random.bernoulli(jax.random.key(9), 0.3, (2, P, S)) & (jnp.arange(P) < P - 1)[:, None]
+    mask = jnp.arange(B) % 2
+    tokens = jnp.where(absent[mask], ABSENT, jnp.where(tokens == ABSENT, 0, tokens))
     flat = tokens.reshape(B, -1)
     places = [np.flatnonzero((np.asarray(row) > 0) & (np.asarray(row) < MASK)) for row in flat]
     capacity = max(map(len, places)) + 2
@@ -68,12 +72,14 @@ def test_listing_expressed_places_changes_neither_values_nor_gradients(tokens, z
     listed = jnp.asarray(
         [[*row, masked if i == 0 else P * S, *[P * S] * (capacity - len(row) - 1)] for i, row in enumerate(places)]
     )
+    known = KnownPlaces(listed, absent, mask)
     weight = normal(3, B, P, D)
     dense = lambda t: (patch_inputs(tokens, t) * weight).sum()  # noqa: E731
-    sparse = lambda t: (patch_inputs(tokens, t, listed) * weight).sum()  # noqa: E731
+    sparse = lambda t: (patch_inputs(tokens, t, known) * weight).sum()  # noqa: E731
     rows = table(zero_origin)
-    np.testing.assert_allclose(patch_inputs(tokens, rows, listed), patch_inputs(tokens, rows), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(patch_inputs(tokens, rows, known), patch_inputs(tokens, rows), rtol=1e-5, atol=1e-4)
     gradient, expected = jax.grad(sparse)(rows), jax.grad(dense)(rows)
+    assert (expected[:, ABSENT] != 0).any()
     used = jnp.ones(rows.shape[1]).at[PADDING].set(0.0)[:, None]  # nobody reads the padding row's gradient
     np.testing.assert_allclose(gradient * used, expected * used, rtol=1e-5, atol=1e-5)
 

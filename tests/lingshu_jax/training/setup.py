@@ -33,7 +33,7 @@ def batch(seed: int) -> dict:
     return {
         "genes": genes.astype(np.int32),
         "counts": x.astype(np.int32),
-        "source": np.zeros(CELLS, np.int32),
+        "measured": np.zeros(CELLS, np.int32),
         "position": np.arange(CELLS, dtype=np.int32),
         "conditions": {name: np.asarray(rows) for name, rows in conditions(CELLS).items()},
     }

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from lingshu_jax.kernels.attention import Implementation, attention
 from lingshu_jax.kernels.attention.rope import ROPE_BASE
 
-B, N, H, K = 3, 37, 2, 8
+B, N, H = 3, 37, 2
 
 
 def segments(kind: str, cells: int, positions: int) -> np.ndarray:
@@ -87,6 +87,12 @@ class AttentionTests:
 
     implementation: Implementation
     tolerance: ClassVar = {jnp.float32: 5e-6, jnp.bfloat16: 2e-2}
+    """Largest relative error, by type. The first type is the one for tests that need only one."""
+    K: ClassVar = 8
+
+    @property
+    def dtype(self):
+        return next(iter(self.tolerance))
 
     def run(self, q, k, v, segment_ids, d_out, rope=None):
         """Output and the three gradients."""
@@ -108,24 +114,26 @@ class AttentionTests:
     @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
     @pytest.mark.parametrize("kind", KINDS)
     def test_values_and_gradients_are_those_of_the_definition(self, kind, dtype):
-        self.check(normal((B, N, H, K), dtype), segments(kind, B, N), np.arange(N) - 2, dtype)
+        if dtype not in self.tolerance:
+            pytest.skip(f"{type(self.implementation).__name__} does not compute in {dtype.__name__}")
+        self.check(normal((B, N, H, self.K), dtype), segments(kind, B, N), np.arange(N) - 2, dtype)
 
     @pytest.mark.parametrize("positions", [1, 2, 127, 128, 130, 257])
     def test_odd_sizes(self, positions):
-        self.check(normal((2, positions, 1, K), jnp.float32), segments("whole", 2, positions), None, jnp.float32)
+        self.check(normal((2, positions, 1, self.K), self.dtype), segments("whole", 2, positions), None, self.dtype)
 
     def test_head_size_64(self):
-        self.check(normal((1, 70, 2, 64), jnp.float32), segments("ragged", 1, 70), np.arange(70), jnp.float32)
+        self.check(normal((1, 70, 2, 64), self.dtype), segments("ragged", 1, 70), np.arange(70), self.dtype)
 
     def test_positions_by_cell(self):
         rope = np.stack([np.arange(N), np.arange(N)[::-1], np.full(N, -1)])
-        self.check(normal((B, N, H, K), jnp.float32), segments("packed", B, N), rope, jnp.float32)
+        self.check(normal((B, N, H, self.K), self.dtype), segments("packed", B, N), rope, self.dtype)
 
     @pytest.mark.parametrize("kind", ["ragged", "holes", "packed", "empty"])
     def test_nothing_of_segment_0_reaches_outputs_or_gradients(self, kind):
         segment_ids = segments(kind, B, N)
         hidden = jnp.asarray(segment_ids == 0)[:, :, None, None]
-        arrays = normal((B, N, H, K), jnp.float32)
+        arrays = normal((B, N, H, self.K), self.dtype)
         clean = self.run(*arrays[:3], jnp.asarray(segment_ids), arrays[3], jnp.arange(N))
         spoiled = [jnp.where(hidden, jnp.nan, x) for x in arrays]
         found = self.run(*spoiled[:3], jnp.asarray(segment_ids), spoiled[3], jnp.arange(N))
@@ -134,12 +142,12 @@ class AttentionTests:
             assert (jnp.where(hidden, x, 0.0) == 0.0).all()
 
     def test_large_scores_stay_finite(self):
-        q, k, v, d_out = normal((B, N, H, K), jnp.float32)
+        q, k, v, d_out = normal((B, N, H, self.K), self.dtype)
         for x in self.run(100 * q, 100 * k, v, jnp.asarray(segments("packed", B, N)), d_out):
             assert jnp.isfinite(x).all()
 
     def test_vmap(self):
-        q, k, v, _ = normal((2, B, N, H, K), jnp.float32)
+        q, k, v, _ = normal((2, B, N, H, self.K), self.dtype)
         segment_ids = jnp.asarray(np.stack([segments("packed", B, N), segments("ragged", B, N)]))
 
         def one(q, k, v, s):
@@ -151,7 +159,7 @@ class AttentionTests:
 
     def test_on_a_mesh_every_device_computes_its_cells_and_heads(self):
         mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-        q, k, v, d_out = normal((4, N, H, K), jnp.float32)
+        q, k, v, d_out = normal((4, N, H, self.K), self.dtype)
         segment_ids = jnp.asarray(segments("ragged", 4, N))
         expected = self.run(q, k, v, segment_ids, d_out, jnp.arange(N))
         split = NamedSharding(mesh, P(("data", "fsdp"), None, "tensor"))

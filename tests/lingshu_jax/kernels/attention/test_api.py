@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from lingshu_jax.kernels.attention import Xla, attention
-from tests.lingshu_jax.kernels.attention.base import B, H, K, N, normal
+from tests.lingshu_jax.kernels.attention.base import B, H, N, normal
 
+K = 8
 Q = jnp.zeros((B, N, H, K))
 ONES = jnp.ones((B, N), jnp.int32)
 

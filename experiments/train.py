@@ -110,9 +110,8 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
             parts,
             tx,
             jax.device_put(masks, replicated(mesh)),
+            config,
             seed=experiment.seed,
-            ema_decay=config.ema_decay,
-            condition_dropout=config.condition_dropout,
             mesh=mesh,
             state_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
         )
@@ -135,7 +134,7 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
 def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
     try:
         mesh = make_mesh(experiment.mesh)
-        check_batch(experiment.training.batch_size, mesh)
+        check_batch(experiment.training.batch_size, mesh, experiment.training.microbatches)
     except ValueError as error:
         raise InputError(str(error)) from error
     return mesh

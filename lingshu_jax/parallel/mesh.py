@@ -46,14 +46,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
+def check_batch(batch_size: int, mesh: Mesh, microbatches: int = 1) -> None:
     """Refuse a global batch that does not divide over the mesh, naming the nearest that does."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = mesh.shape["data"] * mesh.shape["fsdp"] * microbatches
     if batch_size % shards:
         unit = math.lcm(shards, 32)
         nearest = sorted({max(unit, batch_size // unit * unit), (batch_size // unit + 1) * unit})
+        parts = f" of each of {microbatches} microbatches" if microbatches > 1 else ""
         raise ValueError(
-            f"batch_size {batch_size} does not divide over data * fsdp = {shards} shards; "
+            f"batch_size {batch_size} does not divide over data * fsdp = {shards // microbatches} shards{parts}; "
             f"nearest: {', '.join(map(str, nearest))}."
         )
 

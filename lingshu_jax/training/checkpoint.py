@@ -46,11 +46,10 @@ class Checkpoints:
         """Start saving; EMA is an item of its own, so that evaluation restores it alone."""
         if self._manager.latest_step() == step:
             return
-        rest = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(rest),
+                state=ocp.args.StandardSave(_without_ema(state)),
                 ema=ocp.args.StandardSave(state.ema),
                 fixed=ocp.args.StandardSave(fixed),
                 loader=ocp.args.JsonSave(loader),
@@ -64,20 +63,14 @@ class Checkpoints:
 
     def restore(self, abstract: TrainState, abstract_fixed: Any, step: int | None = None) -> Restored:
         """Everything a run goes on from, onto the mesh of the abstract state."""
-        rest = {"step": abstract.step, "params": abstract.params, "opt_state": abstract.opt_state}
         items = self._restore(
             step,
-            state=ocp.args.StandardRestore(rest),
+            state=ocp.args.StandardRestore(_without_ema(abstract)),
             ema=ocp.args.StandardRestore(abstract.ema),
             fixed=ocp.args.StandardRestore(abstract_fixed),
             loader=ocp.args.JsonRestore(),
         )
-        state = items["state"]
-        return Restored(
-            TrainState(state["step"], state["params"], items["ema"], state["opt_state"]),
-            items["fixed"],
-            items["loader"],
-        )
+        return Restored(TrainState(ema=items["ema"], **items["state"]), items["fixed"], items["loader"])
 
     def restore_ema(self, abstract_params: Any, abstract_fixed: Any, step: int | None = None) -> tuple[Any, Any]:
         """The averaged parameters and the fixed arrays: what sampling and evaluation need."""
@@ -100,6 +93,12 @@ class Checkpoints:
                 f"{self._folder} does not hold {wanted} (complete ones: {there}). Train the run first."
             )
         return self._manager.restore(step, args=ocp.args.Composite(**items))
+
+
+def _without_ema(state: TrainState) -> dict[str, Any]:
+    return {
+        field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "ema"
+    }
 
 
 def abstract_like(tree: Any) -> Any:

@@ -13,7 +13,7 @@ from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import FixedArrays
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import make_mesh, replicated, to_global
-from lingshu_jax.training.config import OptimizerConfig
+from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import abstract_state, init_state, model_parts
 from lingshu_jax.training.step import make_step
@@ -54,9 +54,9 @@ class Batches:
 
 
 @functools.cache
-def setup_on(mesh: MeshConfig = MeshConfig(), *, condition_dropout: float = 0.1) -> "Setup":  # noqa: B008 (frozen)
+def setup_on(mesh: MeshConfig = MeshConfig(), **training) -> "Setup":  # noqa: B008 (frozen)
     """The run on a mesh, compiled once for all tests."""
-    return Setup(mesh, condition_dropout)
+    return Setup(mesh, TrainingConfig(ema_decay=0.9, **training))
 
 
 @dataclasses.dataclass
@@ -64,7 +64,7 @@ class Setup:
     """Everything of a run on one mesh."""
 
     mesh_config: MeshConfig
-    condition_dropout: float
+    config: TrainingConfig
 
     def __post_init__(self) -> None:
         self.mesh = make_mesh(self.mesh_config)
@@ -75,9 +75,8 @@ class Setup:
             self.parts,
             self.tx,
             jax.device_put(np.ones((1, GENES), bool), replicated(self.mesh)),
+            self.config,
             seed=0,
-            ema_decay=0.9,
-            condition_dropout=self.condition_dropout,
             mesh=self.mesh,
             state_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract),
         )

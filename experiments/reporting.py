@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.progress import duration
 from experiments.runs import RunFolder
+from lingshu_jax.training.watch import Event
 
 
 class TrainingReporter:
@@ -60,8 +61,7 @@ class TrainingReporter:
         entry: dict[str, Any] = {"step": step, "seconds": round(self._seconds_before + elapsed, 3), **metrics}
         if "loss" in metrics:
             entry["train_nats"] = metrics["loss"] * self._genes
-        with self._run.metrics.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        self._write(entry)
         line = self._line(step, entry)
         if self._bar is None:
             print(line, flush=True)
@@ -69,6 +69,28 @@ class TrainingReporter:
             self._bar.console.print(line)
         else:
             self._bar.update(self._task, note=f"{entry['train_nats']:,.1f} nats/cell")
+
+    def note(self, event: Event) -> None:
+        """Record and show a step that was skipped or whose loss stands out, with the batch that makes it again."""
+        self._write({"step": event.step, "event": event.kind, "batch": event.batch, "median": event.median})
+        self._say(str(event))
+
+    def warn(self, line: str) -> None:
+        """Show what did not work, and training goes on without."""
+        self._say(f"warning: {line}")
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        try:
+            with self._run.metrics.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:  # a full disk is no reason to stop: it may be freed before the next save
+            self.warn(f"{self._run.metrics}: {error.strerror}; step {entry['step']:,} is not in it.")
+
+    def _say(self, line: str) -> None:
+        if self._bar is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._bar.console.print(line)
 
     def _line(self, step: int, entry: dict[str, Any]) -> str:
         place = f"step {step:,}/{self._steps:,}"
@@ -93,3 +115,28 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+class SilentReporter:
+    """What every process but the first reports: nothing."""
+
+    def begin(self, step: int) -> None:
+        pass
+
+    def advance(self, step: int) -> None:
+        pass
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        pass
+
+    def note(self, event: Event) -> None:
+        pass
+
+    def warn(self, line: str) -> None:
+        pass
+
+    def __enter__(self) -> "SilentReporter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass

@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
+import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -15,8 +17,14 @@ from experiments.commands.options import DEFAULT_RUNS, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment
+from lingshu_jax.parallel.cluster import find_place
+from lingshu_jax.parallel.config import DistributedConfig
+from lingshu_jax.parallel.roll_call import MissingProcesses
 
-STOPPED_EARLY = 75
+if TYPE_CHECKING:
+    from experiments.train import TrainResult
+
+START_AGAIN = 75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,8 @@ class Train:
     """Model size, for experiments on one's own data; chosen by device and data where not given."""
     dry_run: bool = False
     """Print parameters and sizes, and train nothing."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How the processes of one run find each other; give every process the same command."""
     config: Annotated[Experiment, tyro.conf.arg(name="")]
     """Every setting of the experiment."""
 
@@ -57,10 +67,12 @@ def run(arguments: Sequence[str]) -> int:
     store = CellStore.open(options.store)
     split = load_split(store, options.config.data.split)
 
-    from experiments.train import Outcome, TrainJob, train
+    try:
+        join_processes(options.distributed)
 
-    result = train(
-        TrainJob(
+        from experiments.train import TrainJob, train
+
+        job = TrainJob(
             experiment=options.config,
             store=store,
             split=split,
@@ -68,10 +80,40 @@ def run(arguments: Sequence[str]) -> int:
             name=options.run,
             new=options.new,
         )
-    )
-    if result.outcome is Outcome.STOPPED:
+        return say_result(train(job), options)
+    except MissingProcesses as error:
+        print(f"lingshu train: {error}. Start all processes again.", file=sys.stderr)
+        return START_AGAIN
+
+
+def join_processes(config: DistributedConfig) -> None:
+    """Join the other processes of the run, if there are any; before anything asks for a device.
+
+    Raises:
+        InputError: the settings are not enough to find them.
+        MissingProcesses: some have not come in time.
+    """
+    try:
+        place = find_place(config, os.environ)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if place is not None:
+        from lingshu_jax.parallel.distributed import start
+
+        start(place, config)
+
+
+def say_result(result: "TrainResult", options: Train) -> int:
+    """Print how training ended, from one process, and return the exit status."""
+    from lingshu_jax.parallel.distributed import is_leader
+    from lingshu_jax.training.loop import Outcome
+
+    stopped = result.outcome is Outcome.STOPPED
+    if not is_leader():
+        return START_AGAIN if stopped else 0
+    if stopped:
         print(f"stopped at step {result.step:,}, saved; the same command goes on from there")
-        return STOPPED_EARLY
+        return START_AGAIN
     done = "is already finished" if result.was_finished else "finished"
     print(f"run {result.run.path} {done} at step {result.step:,}")
     print_next(["sample", result.run.id, "--split", "test", *runs_arguments(options.runs)])

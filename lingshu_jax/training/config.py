@@ -52,7 +52,7 @@ class TrainingConfig:
     """Type that weight matrices have in the forward and backward pass: float32, or bfloat16, rounded in every step
     from the float32 master copy that the optimizer updates and checkpoints hold."""
     max_skipped: int = 10
-    """Steps in a row with a non-finite loss or gradient before the run stops; each is skipped: nothing learns from it."""
+    """Steps in a row with a non-finite loss or gradient before the run stops; each is skipped: nothing changes."""
     spike_deviations: float = 10.0
     """A loss so many robust standard deviations above the running median is reported with its batch. 0: never."""
     condition_dropout: float = 0.1

@@ -45,7 +45,7 @@ class Meter:
         """Means since the last reading, cells per second, and the share of the time spent on data."""
         values = jax.device_get(self._metrics)
         seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
-        means = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
+        means = {name: _mean(np.array([step[name] for step in values])) for name in values[0]}
         rates = {"cells_per_second": len(values) * self._batch_size / seconds, "data_wait": self._waited / seconds}
         self._restart()
         return means | rates
@@ -54,3 +54,9 @@ class Meter:
         self._metrics: list[dict[str, jax.Array]] = []
         self._start = time.perf_counter()
         self._paused = self._waited = 0.0
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are finite, if any is: a skipped step has no loss."""
+    finite = values[np.isfinite(values)]
+    return float(np.mean(finite if len(finite) else values))

@@ -111,6 +111,7 @@ def learn(
         "loss": loss,
         "gradient_norm": norm,
         "update_norm": optax.tree.norm(updates),
+        "skipped": 1.0 - finite,
         "skipped_in_a_row": skipped_in_a_row,
     }
     skipped = state.skipped + jnp.where(finite, 0, 1)

@@ -10,7 +10,7 @@ CONFIG = TrainingConfig(steps=6, batch_size=32, log_every=2, evaluate_every=3, s
 
 class Lines:
     def __init__(self):
-        self.lines, self.steps = [], []
+        self.lines, self.steps, self.events, self.warnings = [], [], [], []
 
     def log(self, step, metrics):
         self.lines.append((step, sorted(metrics)))
@@ -18,8 +18,14 @@ class Lines:
     def advance(self, step):
         self.steps.append(step)
 
+    def note(self, event):
+        self.events.append(event)
 
-def fit(folder, setup, reporter, should_stop=lambda: False, batches=None):
+    def warn(self, line):
+        self.warnings.append(line)
+
+
+def fit(folder, setup, reporter, should_stop=lambda step: False, batches=None):
     return Fit(
         config=CONFIG,
         step=setup.step,
@@ -43,12 +49,12 @@ def test_it_evaluates_saves_and_logs_when_due_and_at_the_end(tmp_path):
     assert [step for step, metrics in lines.lines if metrics == ["val_nats"]] == [0, 3, 6]
     assert [step for step, metrics in lines.lines if "loss" in metrics] == [2, 4, 6]
     assert lines.steps == [1, 2, 3, 4, 5, 6]
-    assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [4, 6]
+    assert sorted(int(p.name) for p in (tmp_path / "c").iterdir() if p.name.isdigit()) == [3, 4, 6]  # 3: the best bound
 
 
 def test_a_request_to_stop_saves_and_the_rest_is_what_it_would_have_been(tmp_path):
     setup, lines = setup_on(), Lines()
-    job = fit(tmp_path / "c", setup, lines, should_stop=lambda: len(lines.steps) == 3)
+    job = fit(tmp_path / "c", setup, lines, should_stop=lambda step: step == 3)
     _, outcome = run(job, setup.init())
     job.checkpoints.close()
     assert outcome is Outcome.STOPPED

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lingshu_jax.training.write_errors import reason_of
 
 policies = ocp.checkpoint_managers
 _LOGGER = logging.getLogger(__name__)
+_PARTIAL, _ATTEMPTS = ".orbax-checkpoint-tmp", 50
 AVERAGED = ("ema", "fixed", "meta")
 """Items that sampling and evaluation read."""
 
@@ -77,7 +79,7 @@ class Checkpoints:
         inspected = lead("checkpoints", lambda: self._inspect(warn))
         self._whole: list[int] = inspected["whole"]
         self._damaged = {int(step): what for step, what in inspected["damaged"].items()}
-        self._manager = self._open()
+        self._manager = self._open(clean=True)
 
     def latest_step(self) -> int | None:
         """The newest whole checkpoint, None when there is none."""
@@ -164,7 +166,7 @@ class Checkpoints:
         except Exception as error:
             _LOGGER.debug("closing %s: %s", self._folder, error)
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self, *, clean: bool) -> ocp.CheckpointManager:
         keep: list[Any] = [
             policies.LatestN(self._keep),
             policies.BestN(
@@ -183,7 +185,7 @@ class Checkpoints:
             else ocp.options.AsyncOptions(post_finalization_callback=self._sum_files),
             read_only=self._read_only,
             create=not self._read_only,
-            cleanup_tmp_directories=not self._read_only,
+            cleanup_tmp_directories=clean and not self._read_only,
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
@@ -191,15 +193,28 @@ class Checkpoints:
         """Called on process 0, in the background, when all files are written and the folder has not got its name."""
         name = str(self._saving)
         for folder in self._folder.iterdir():
-            if folder.name == name or folder.name.startswith(f"{name}.orbax-checkpoint-tmp"):
+            if folder.name == name or folder.name.startswith(f"{name}{_PARTIAL}"):
                 write_checksums(folder)
+
+    def _remove_partial(self, step: int | None) -> None:
+        """Free what a failed save has taken; other files of it may still be on their way."""
+        for folder in self._folder.glob(f"{step}{_PARTIAL}*"):
+            for _ in range(_ATTEMPTS):
+                try:
+                    folder.rmtree()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.1)
 
     def _give_up(self, error: Exception) -> None:
         """Leave nothing half-written, and be ready for another save."""
         step, self._saving = self._saving, None
         if not several():  # opening again waits for all processes, of which some may not know yet
             self.close()
-            self._manager = self._open()
+            self._remove_partial(step)
+            self._manager = self._open(clean=False)
         raise SaveFailed(f"the checkpoint of step {step:,} could not be saved ({reason_of(error)})") from error
 
     def _inspect(self, warn: Callable[[str], None]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
 import uuid
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from experiments.reporting import SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
 from lingshu_jax.evaluation.bound import bound_of_cells
-from lingshu_jax.parallel.distributed import is_leader, lead, several
+from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
 from lingshu_jax.parallel.mesh import check_batch, make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
@@ -68,6 +69,8 @@ def train(job: TrainJob) -> TrainResult:
     Raises:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
+    for name in ("absl", "asyncio"):  # what Orbax logs there with tracebacks is told in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     mesh = _mesh(job.experiment)
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     folder = runs.RunFolder(pathlib.Path(lead("run", lambda: str(_open_run(job).path))))
@@ -84,7 +87,8 @@ def train(job: TrainJob) -> TrainResult:
         latest = checkpoints.latest_step()
         if latest is not None and latest == config.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
-        return _train(job, folder, checkpoints, mesh)
+        with shared_fate():
+            return _train(job, folder, checkpoints, mesh)
 
 
 def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> TrainResult:

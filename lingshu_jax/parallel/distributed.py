@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +28,7 @@ START_AGAIN = 75
 WAIT_SECONDS = 1800
 """How long a decision of process 0, as reading data or verifying a checkpoint, may take."""
 _LEAVE_SECONDS = 10
+_heartbeat_seconds = 0
 _uses: collections.Counter[str] = collections.Counter()
 
 
@@ -41,6 +44,8 @@ def start(place: Place, config: DistributedConfig) -> None:
     Raises:
         MissingProcesses: not all arrived in time.
     """
+    global _heartbeat_seconds
+    _heartbeat_seconds = config.heartbeat_seconds
     call_roll(place, config.start_seconds)
     with _ending_through(functools.partial(_lost, place)):
         jax.distributed.initialize(
@@ -111,6 +116,23 @@ def barrier(name: str, *, seconds: float = WAIT_SECONDS) -> None:
             f"process {', '.join(map(str, missing))} of {state.num_processes} has not reached {name!r} within "
             f"{seconds:g} s (this is process {state.process_id})"
         ) from error
+
+
+@contextlib.contextmanager
+def shared_fate() -> Iterator[None]:
+    """While in this context, an error that is due to a process that died ends this one as its death does.
+
+    A collective may fail before the coordination service knows why; an error that stays unexplained is this process's
+    own, and ends it with status 1.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError):
+        if several():
+            time.sleep(_heartbeat_seconds + _LEAVE_SECONDS)
+            traceback.print_exc()
+            leave(1)
+        raise
 
 
 def leave(status: int) -> None:

@@ -1,13 +1,16 @@
 """A training run of the tiny model, put together by hand."""
 
+import contextlib
 import dataclasses
 import functools
+import resource
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+import lingshu_jax.training.step as step_module
 from lingshu_jax.model import Denoiser
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import FixedArrays
@@ -40,14 +43,14 @@ def batch(seed: int) -> dict:
 
 
 class Batches:
-    """Batch n is made from seed n; the position is n."""
+    """Batch n is made from seed n; the position is n. The loss of bad ones is not a number, if the step is poisoned."""
 
-    def __init__(self) -> None:
-        self.next = 0
+    def __init__(self, bad=()) -> None:
+        self.next, self.bad = 0, bad
 
     def __next__(self) -> dict:
         self.next += 1
-        return batch(self.next - 1)
+        return (bad_batch if self.next - 1 in self.bad else batch)(self.next - 1)
 
     def state(self) -> dict:
         return {"next": self.next}
@@ -98,3 +101,32 @@ class Setup:
             state, metrics = self.step(state, self.to_device(batch(n)))
             losses.append(float(metrics["loss"]))
         return state, losses
+
+
+def poisoned(setup: Setup, monkeypatch) -> Setup:
+    """The setup with a loss that is not a number for cells at negative positions."""
+    good = step_module.training_loss
+
+    def loss(model, tokens, conditions, position, key, expressed):
+        return good(model, tokens, conditions, position, key, expressed) * jnp.where((position < 0).any(), jnp.nan, 1.0)
+
+    monkeypatch.setattr(step_module, "training_loss", loss)
+    return Setup(setup.mesh_config, setup.config)
+
+
+def bad_batch(n: int) -> dict:
+    return {**batch(n), "position": np.arange(CELLS, dtype=np.int32) - 1}
+
+
+def limit_files(size: int) -> None:
+    """No file can grow beyond so many bytes (-1: any size): the nearest to a full disk that needs no disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@contextlib.contextmanager
+def full_disk():
+    limit_files(2048)
+    try:
+        yield
+    finally:
+        limit_files(-1)

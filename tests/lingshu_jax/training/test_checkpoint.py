@@ -1,6 +1,3 @@
-import contextlib
-import resource
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +5,7 @@ import pytest
 
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
-from tests.lingshu_jax.training.setup import setup_on
+from tests.lingshu_jax.training.setup import full_disk, setup_on
 
 
 def same(one, other) -> bool:
@@ -130,17 +127,6 @@ def test_when_all_are_damaged_that_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match=r"/1 is damaged: it was not written to the end; .*No other is left"):
         Checkpoints(tmp_path)
     assert steps_in(tmp_path) == [1, 2]
-
-
-@contextlib.contextmanager
-def full_disk():
-    """No file can grow beyond 2 KB."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_fails_the_save_alone(tmp_path):

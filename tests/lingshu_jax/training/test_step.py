@@ -4,7 +4,6 @@ import numpy as np
 import optax
 import pytest
 
-import lingshu_jax.training.step as step_module
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig
 from lingshu_jax.training.gradients import rounded
@@ -12,7 +11,7 @@ from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.step import drop_perturbation
 from lingshu_jax.vocabulary import NULL_ROW
 from tests.lingshu_jax.tiny import VOCABULARY, conditions
-from tests.lingshu_jax.training.setup import CELLS, Setup, batch, setup_on
+from tests.lingshu_jax.training.setup import bad_batch, batch, poisoned, setup_on
 
 MESHES = [
     MeshConfig(data=1, fsdp=4, tensor=2),
@@ -82,21 +81,6 @@ def test_microbatches_give_the_loss_and_gradients_of_the_whole_batch(mesh):
     np.testing.assert_allclose(losses, again, rtol=1e-5)
     for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(parts.params), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4)
-
-
-def poisoned(setup, monkeypatch):
-    """The setup's step again, with a loss that is not a number for cells at negative positions."""
-    good = step_module.training_loss
-
-    def loss(model, tokens, conditions, position, key, expressed):
-        return good(model, tokens, conditions, position, key, expressed) * jnp.where((position < 0).any(), jnp.nan, 1.0)
-
-    monkeypatch.setattr(step_module, "training_loss", loss)
-    return Setup(setup.mesh_config, setup.config)
-
-
-def bad_batch(n: int) -> dict:
-    return {**batch(n), "position": np.arange(CELLS, dtype=np.int32) - 1}
 
 
 @pytest.mark.parametrize("training", [{}, {"microbatches": 2}], ids=str)

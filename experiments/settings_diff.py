@@ -1,5 +1,6 @@
 """What differs between the settings of a run and those of a command, one setting a line."""
 
+import json
 from typing import Any
 
 from experiments.runs import where_it_computes
@@ -9,9 +10,8 @@ _SHOWN = 20
 
 def settings_diff(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Lines `name: before -> after` for two contents of config.json; what does not decide a run is left out."""
-    pairs = list(_differences(before, after, ""))
-    width = max((len(name) for name, _, _ in pairs), default=0)
-    lines = [f"  {name:<{width}}  {_text(old)} -> {_text(new)}" for name, old, new in pairs[:_SHOWN]]
+    pairs = list(_differences(before, json.loads(json.dumps(after)), ""))
+    lines = [f"  {name}: {_text(old)} -> {_text(new)}" for name, old, new in pairs[:_SHOWN]]
     if len(pairs) > _SHOWN:
         lines.append(f"  and {len(pairs) - _SHOWN} more")
     return "\n".join(lines) or "  (the settings are the same; the run was made by another version)"

@@ -78,7 +78,8 @@ def lead[T](name: str, decide: Callable[[], T], *, seconds: float = WAIT_SECONDS
     """
     if not several():
         return decide()
-    key, client = _key(name), jax_distributed.global_state.client
+    key = _key(name)
+    client: Any = jax_distributed.global_state.client
     if is_leader():
         try:
             value = decide()

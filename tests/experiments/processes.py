@@ -42,7 +42,7 @@ def start_several(arguments, processes: int, *, devices: int = 8, **environment:
     ]
 
 
-def end(processes, *, seconds: float = 110) -> list[tuple[int, str]]:
+def end(processes, *, seconds: float = 280) -> list[tuple[int, str]]:
     """Exit status and output of every process, all of which end by themselves."""
     limit = time.monotonic() + seconds
     try:

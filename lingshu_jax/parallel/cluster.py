@@ -37,9 +37,9 @@ def find_place(config: DistributedConfig, environment: Mapping[str, str]) -> Pla
         ValueError: what is given is not enough, or does not fit together.
     """
     given = {
-        "coordinator": config.coordinator or environment.get("JAX_COORDINATOR_ADDRESS"),
-        "processes": _number(config.processes, environment, "JAX_NUM_PROCESSES"),
-        "process": _number(config.process, environment, "JAX_PROCESS_ID", "JOB_COMPLETION_INDEX"),
+        "coordinator": config.coordinator or environment.get("LINGSHU_COORDINATOR"),
+        "processes": _number(config.processes, environment, "LINGSHU_PROCESSES"),
+        "process": _number(config.process, environment, "LINGSHU_PROCESS", "JOB_COMPLETION_INDEX"),
     }
     asked = config.coordinator or config.processes or config.process is not None or given["coordinator"]
     if asked and not config.detect:

@@ -26,11 +26,11 @@ class DistributedConfig:
     """How the processes of one run find each other. Nothing given and nothing in the environment: one process."""
 
     coordinator: str | None = None
-    """host:port of process 0, reachable from all; also JAX_COORDINATOR_ADDRESS."""
+    """host:port of process 0, reachable from all; also LINGSHU_COORDINATOR."""
     processes: int | None = None
-    """Processes in all; also JAX_NUM_PROCESSES."""
+    """Processes in all; also LINGSHU_PROCESSES."""
     process: int | None = None
-    """Number of this process, from 0; also JAX_PROCESS_ID, or JOB_COMPLETION_INDEX (Kubernetes)."""
+    """Number of this process, from 0; also LINGSHU_PROCESS, or JOB_COMPLETION_INDEX (Kubernetes)."""
     detect: bool = False
     """Let jax find the other processes (Cloud TPU VMs); srun and TPU pods of GKE are found without it."""
     start_seconds: int = 300

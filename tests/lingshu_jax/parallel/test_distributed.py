@@ -63,7 +63,7 @@ def test_strangers_on_the_port_are_no_processes():
 
 EXPLICIT = DistributedConfig(coordinator="host:1234", processes=4, process=2)
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[3-6]", "SLURM_LOCALID": "0", "SLURM_PROCID": "1"}
-JOB_SET = {"JAX_COORDINATOR_ADDRESS": "job-0.job:8476", "JAX_NUM_PROCESSES": "2", "JOB_COMPLETION_INDEX": "1"}
+JOB_SET = {"LINGSHU_COORDINATOR": "job-0.job:8476", "LINGSHU_PROCESSES": "2", "JOB_COMPLETION_INDEX": "1"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ JOB_SET = {"JAX_COORDINATOR_ADDRESS": "job-0.job:8476", "JAX_NUM_PROCESSES": "2"
         (EXPLICIT, {}, Place("host:1234", 4, 2)),
         (EXPLICIT, JOB_SET, Place("host:1234", 4, 2)),
         (DistributedConfig(), JOB_SET, Place("job-0.job:8476", 2, 1)),
-        (DistributedConfig(process=0), {**JOB_SET, "JAX_PROCESS_ID": "1"}, Place("job-0.job:8476", 2, 0)),
+        (DistributedConfig(process=0), {**JOB_SET, "LINGSHU_PROCESS": "1"}, Place("job-0.job:8476", 2, 0)),
         (DistributedConfig(coordinator="h:1", processes=1, process=0), {}, None),
         (DistributedConfig(), {"JOB_COMPLETION_INDEX": "3"}, None),
         (DistributedConfig(), {**SLURM, "SLURM_NTASKS": "4"}, None),  # sbatch without srun is one process

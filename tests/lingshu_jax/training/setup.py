@@ -57,9 +57,9 @@ class Batches:
 
 
 @functools.cache
-def setup_on(mesh: MeshConfig = MeshConfig(), **training) -> "Setup":  # noqa: B008 (frozen)
+def setup_on(mesh: MeshConfig = MeshConfig(), devices: int = 8, **training) -> "Setup":  # noqa: B008 (frozen)
     """The run on a mesh, compiled once for all tests."""
-    return Setup(mesh, TrainingConfig(ema_decay=0.9, **training))
+    return Setup(mesh, TrainingConfig(ema_decay=0.9, **training), devices)
 
 
 @dataclasses.dataclass
@@ -68,9 +68,10 @@ class Setup:
 
     mesh_config: MeshConfig
     config: TrainingConfig
+    devices: int = 8
 
     def __post_init__(self) -> None:
-        self.mesh = make_mesh(self.mesh_config)
+        self.mesh = make_mesh(self.mesh_config, jax.devices()[: self.devices])
         self.tx = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=2), 20)
         self.parts = model_parts(build, FixedArrays(CONFIG, LAYOUT, VOCABULARY, statistics()), self.mesh)
         self.abstract = abstract_state(build, self.tx, self.mesh)

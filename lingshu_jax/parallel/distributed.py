@@ -9,7 +9,6 @@ import ctypes
 import functools
 import json
 import os
-import socket
 import sys
 import time
 import traceback
@@ -21,7 +20,7 @@ from jax._src import distributed as jax_distributed
 
 from lingshu_jax.parallel.cluster import Place
 from lingshu_jax.parallel.config import DistributedConfig
-from lingshu_jax.parallel.roll_call import MissingProcesses, call_roll
+from lingshu_jax.parallel.roll_call import Lines, MissingProcesses, call_roll, hung_up
 
 START_AGAIN = 75
 """Exit status of a process that stopped early through no fault of the run's settings: start it again."""
@@ -46,8 +45,8 @@ def start(place: Place, config: DistributedConfig) -> None:
     """
     global _heartbeat_seconds
     _heartbeat_seconds = config.heartbeat_seconds
-    call_roll(place, config.start_seconds)
-    with _ending_through(functools.partial(_lost, place)):
+    lines = call_roll(place, config.start_seconds)
+    with _ending_through(functools.partial(_lost, place, lines)):
         jax.distributed.initialize(
             place.coordinator,
             place.processes,
@@ -163,15 +162,10 @@ def _end(status: int) -> None:
     os._exit(status)
 
 
-def _lost(place: Place, *_: Any) -> None:
+def _lost(place: Place, lines: Lines, *_: Any) -> None:
     """The coordination service says that a process is gone: nothing that this one computes can be finished."""
-    who = "another process"
-    if place.process != 0:
-        host, _, port = place.coordinator.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-        except OSError:
-            who = f"process 0 (the coordinator, {place.coordinator})"
+    gone = ", ".join(f"process {process}" for process in hung_up(lines)) or "another process"
+    who = f"{gone} (the coordinator, {place.coordinator})" if gone == "process 0" else gone
     print(
         f"lingshu: process {place.process} lost {who}: it ended or does not answer. What was saved is kept; start all "
         f"{place.processes} processes again.",

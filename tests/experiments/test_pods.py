@@ -76,7 +76,7 @@ def kill_one(runs, name, command, processes: int, victim: int, step: int) -> Non
     for number, (status, said) in enumerate(ended):
         if number != victim:
             assert status == 75, ended
-            lost = "process 0 (the coordinator" if victim == 0 else ""
+            lost = "process 0 (the coordinator" if victim == 0 else f"process {victim}: it ended"
             assert f"lingshu: process {number} lost {lost}" in said and "start all 2 processes again" in said
             assert "Traceback" not in said and "Check failure stack trace" not in said
 

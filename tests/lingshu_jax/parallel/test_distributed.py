@@ -6,7 +6,7 @@ import pytest
 from lingshu_jax.parallel.cluster import Place, find_place
 from lingshu_jax.parallel.config import DistributedConfig
 from lingshu_jax.parallel.distributed import barrier, is_leader, lead, several
-from lingshu_jax.parallel.roll_call import MissingProcesses, call_roll
+from lingshu_jax.parallel.roll_call import MissingProcesses, call_roll, hung_up
 
 
 def free_port() -> int:
@@ -21,7 +21,8 @@ def call(present, processes: int, seconds: float) -> dict[int, str | None]:
 
     def one(process: int) -> str | None:
         try:
-            call_roll(Place(address, processes, process), seconds)
+            for line in call_roll(Place(address, processes, process), seconds).values():
+                line.close()
         except MissingProcesses as error:
             return str(error)
         return None
@@ -56,9 +57,13 @@ def test_strangers_on_the_port_are_no_processes():
             except OSError:
                 continue
         stranger.sendall(b"GET / HTTP/1.1\n")
-        pool.submit(call_roll, Place(address, 2, 1), 30).result(timeout=40)
-        assert first.result(timeout=40) is None
-        stranger.close()
+        (line,) = pool.submit(call_roll, Place(address, 2, 1), 30).result(timeout=40).values()
+        lines = first.result(timeout=40)
+    assert list(lines) == [1] and hung_up(lines) == []
+    line.close()
+    assert hung_up(lines) == [1]
+    for open_line in (stranger, *lines.values()):
+        open_line.close()
 
 
 EXPLICIT = DistributedConfig(coordinator="host:1234", processes=4, process=2)

@@ -59,7 +59,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if several := sys.modules.get("lingshu_jax.parallel.distributed"):
+        several.leave(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,8 @@ def lower_training_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
     step = jit_step(
         nnx.graphdef(nnx.eval_shape(blueprint.build)),
         tx,
+        experiment.training,
         seed=experiment.seed,
-        ema_decay=experiment.training.ema_decay,
-        condition_dropout=experiment.training.condition_dropout,
         mesh=mesh,
         state_shardings=jax.tree.map(lambda leaf: leaf.sharding, state),
     )

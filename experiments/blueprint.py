@@ -143,6 +143,7 @@ class Blueprint:
         model = self.experiment.model
         demands = Demands(
             batch_size=self.batch,
+            microbatches=self.experiment.training.microbatches,
             heads=model.heads,
             width=model.width,
             ffn_width=model.ffn_width,

@@ -77,7 +77,7 @@ def estimate_memory(blueprint: Blueprint, mesh: MeshConfig, platform: str) -> Me
     parameters = bytes_on_device(state.params)
     batch = blueprint.batch
     rows = NamedSharding(shape, P(BATCH_AXES))
-    cells = batch / ((mesh.data or 1) * (mesh.fsdp or 1))
+    cells = batch / blueprint.experiment.training.microbatches / ((mesh.data or 1) * (mesh.fsdp or 1))
     genes = 4 * cells * blueprint.layout.patches * model.genes_per_patch
     block = _Block.of(blueprint, cells, mesh.tensor or 1)
     return Memory(

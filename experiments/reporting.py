@@ -17,6 +17,7 @@ from experiments.goodput import Goodput
 from experiments.hardware import Hardware
 from experiments.progress import duration
 from experiments.runs import RunFolder
+from lingshu_jax.training.watch import Event
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,10 +96,6 @@ class TrainingReporter:
         elif now - self._said > SILENCE_SECONDS:
             self._say(f"step {step:,}/{self._scale.steps:,}")
 
-    def _say(self, line: str) -> None:
-        self._said = time.monotonic()
-        print(line, flush=True)
-
     def account(self, seconds: dict[str, float]) -> None:
         """Time that passed: of useful steps, and lost by cause."""
         self._goodput = self._goodput.plus(seconds)
@@ -128,9 +125,29 @@ class TrainingReporter:
             self._bar.stop()
         print(f"step {step:,}/{self._scale.steps:,}  {self._goodput.line()}", flush=True)
 
+    def note(self, event: Event) -> None:
+        """Record and show a step that was skipped or whose loss stands out, with the batch that makes it again."""
+        self._write({"step": event.step, "event": event.kind, "batch": event.batch, "median": event.median})
+        self._say(str(event), aside=True)
+
+    def warn(self, line: str) -> None:
+        """Show what did not work, and training goes on without."""
+        self._say(f"warning: {line}", aside=True)
+
     def _write(self, entry: dict[str, Any]) -> None:
-        with self._run.metrics.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with self._run.metrics.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:  # a full disk is no reason to stop: it may be freed before the next save
+            self.warn(f"{self._run.metrics}: {error.strerror}; step {entry['step']:,} is not in it.")
+
+    def _say(self, line: str, *, aside: bool = False) -> None:
+        """Above the bar on a terminal; elsewhere a line, of what is amiss on stderr."""
+        self._said = time.monotonic()
+        if self._bar is None:
+            print(line, file=sys.stderr if aside else sys.stdout, flush=True)
+        else:
+            self._bar.console.print(line)
 
     def _line(self, step: int, entry: dict[str, Any]) -> str:
         place = f"step {step:,}/{self._scale.steps:,}"
@@ -165,3 +182,34 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
+
+
+class SilentReporter:
+    """What every process but the first reports: nothing."""
+
+    def begin(self, step: int) -> None:
+        pass
+
+    def advance(self, step: int) -> None:
+        pass
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        pass
+
+    def account(self, seconds: dict[str, float]) -> None:
+        pass
+
+    def finish(self, step: int) -> None:
+        pass
+
+    def note(self, event: Event) -> None:
+        pass
+
+    def warn(self, line: str) -> None:
+        pass
+
+    def __enter__(self) -> "SilentReporter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass

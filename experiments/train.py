@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
-import signal
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,17 +26,22 @@ from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
 from experiments.hardware import here
 from experiments.inheritance import Parent, check_frozen, check_parent, find_parent, inherit, inherited_plan
+from experiments.load import warn
 from experiments.profiling import Profile, ProfiledSteps
 from experiments.progress import StageProgress
-from experiments.reporting import Scale, TrainingReporter
+from experiments.reporting import Scale, SilentReporter, TrainingReporter
+from experiments.settings_diff import settings_diff
+from experiments.stopping import SharedStopRequest, StopRequest
 from lingshu_jax.evaluation.bound import bound_of_cells
+from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
 from lingshu_jax.parallel.mesh import make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
-from lingshu_jax.training.checkpoint import Checkpoints, abstract_like
+from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
 from lingshu_jax.training.loop import Fit, Outcome, run
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
 from lingshu_jax.training.step import make_step
+from lingshu_jax.training.watch import TooManySkipped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,25 +79,30 @@ def train(job: TrainJob) -> TrainResult:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
     started = time.monotonic()
+    for name in ("absl", "asyncio"):  # what Orbax logs there with tracebacks is told in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     parent = _parent(job, blueprint)
-    folder = _open_run(job, parent)
-    with (
-        runs.locked(folder),
-        contextlib.closing(Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)) as checkpoints,
-    ):
+    folder = runs.RunFolder(pathlib.Path(lead("run", lambda: str(_open_run(job, parent).path))))
+    config = job.experiment.training
+    with contextlib.ExitStack() as stack:
+        lead("lock", lambda: stack.enter_context(runs.locked(folder)))
+        try:
+            checkpoints = Checkpoints(
+                folder.checkpoints.resolve(), keep=config.keep, keep_every=config.keep_every, warn=warn
+            )
+        except CheckpointError as error:
+            raise InputError(str(error)) from error
+        stack.enter_context(contextlib.closing(checkpoints))
         latest = checkpoints.latest_step()
-        if latest is not None and latest == job.experiment.training.steps:
+        if latest is not None and latest == config.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
-        scale = Scale(
-            steps=job.experiment.training.steps,
-            genes=job.store.n_genes,
-            flops=blueprint.flops(hardware),
-            hardware=hardware,
-        )
-        with TrainingReporter(folder, scale, started=started) as reporter:
+        scale = Scale(steps=config.steps, genes=job.store.n_genes, flops=blueprint.flops(hardware), hardware=hardware)
+        reporter = TrainingReporter(folder, scale, started=started) if is_leader() else SilentReporter()
+        stack.enter_context(reporter)
+        with shared_fate():
             return _train(job, folder, checkpoints, mesh, reporter, parent)
 
 
@@ -100,12 +111,11 @@ def _train(
     folder: runs.RunFolder,
     checkpoints: Checkpoints,
     mesh: jax.sharding.Mesh,
-    reporter: TrainingReporter,
+    reporter: TrainingReporter | SilentReporter,
     parent: Parent | None,
 ) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
-    with StageProgress() as progress:
-        statistics = load_statistics(job.store, job.split, progress=progress)
+    statistics = _statistics(job)
     model_plan = plan(experiment, statistics)
     if parent is not None:
         model_plan = inherited_plan(experiment, model_plan, parent)
@@ -115,7 +125,7 @@ def _train(
     with (
         _loader(job, model_plan) as loader,
         Profile(job.profile, folder.path / "profile") as profile,
-        StopRequest() as stop,
+        SharedStopRequest() if several() else StopRequest() as stop,
     ):
         if checkpoints.latest_step() is None:
             state, parts = _begin(model_plan, statistics, parent, tx, mesh)
@@ -129,9 +139,8 @@ def _train(
             parts,
             tx,
             jax.device_put(masks, replicated(mesh)),
+            config,
             seed=experiment.seed,
-            ema_decay=config.ema_decay,
-            condition_dropout=config.condition_dropout,
             mesh=mesh,
             state_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
         )
@@ -146,12 +155,46 @@ def _train(
             meta=model_plan.to_json(),
             reporter=reporter,
             should_stop=stop.requested,
+            agree=lambda mine: lead("agree", lambda: mine),
             before_step=profile.before_step,
         )
-        state, outcome = run(fit, state)
-    checkpoints.wait()
+        with _failures_told(checkpoints):
+            state, outcome = run(fit, state)
     reporter.finish(int(state.step))
     return TrainResult(folder, int(state.step), outcome)
+
+
+@contextlib.contextmanager
+def _failures_told(checkpoints: Checkpoints) -> Iterator[None]:
+    """Say what ended training and where it goes on from."""
+    try:
+        yield
+    except TooManySkipped as error:
+        raise InputError(
+            f"stopped: {error}. {_last(checkpoints)} Starting again gives the same unless a device is faulty: train "
+            f"with a lower --optimizer.learning-rate, or look at the batch."
+        ) from error
+    except SaveFailed as error:
+        raise InputError(
+            f"stopped: {error}. {_last(checkpoints)} Make room, and give the same command again."
+        ) from error
+
+
+def _last(checkpoints: Checkpoints) -> str:
+    step = checkpoints.latest_step()
+    return "No checkpoint was saved before." if step is None else f"The checkpoint of step {step:,} is kept."
+
+
+def _statistics(job: TrainJob) -> Statistics:
+    """What the training cells tell; where it has to be computed and stored first, one process does."""
+
+    def load() -> Statistics:
+        with StageProgress() as progress:
+            return load_statistics(job.store, job.split, progress=progress)
+
+    mine: list[Statistics] = []
+    lead("statistics", lambda: mine.append(load()))
+    return mine[0] if mine else load()
 
 
 def _loader(job: TrainJob, model_plan: ModelPlan) -> Loader:
@@ -209,22 +252,11 @@ def _open_run(job: TrainJob, parent: Parent | None) -> runs.RunFolder:
     folder = runs.create(job.root / job.experiment.name / name, config, describe())
     there = folder.config()
     if there["identity"] != identity:
-        differing = ", ".join(_differences(there, config)) or "settings"
         raise InputError(
-            f"run {name!r} was started with other settings ({differing}). Use the same ones, or another --run name."
+            f"run {name!r} was started with other settings. Use the same ones, or another --run name.\n"
+            f"{settings_diff(there, config)}"
         )
     return folder
-
-
-def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the settings that differ, with both values."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = [key for key in sorted(before.keys() | after.keys()) if key not in ("identity", "mesh", "workers")]
-        found = [_differences(before.get(key), after.get(key), f"{prefix}.{key}") for key in keys]
-        return [line for lines in found for line in lines]
-    if before == after:
-        return []
-    return [f"{prefix.removeprefix('.').removeprefix('experiment.')}: {before} -> {after}"]
 
 
 def _to_device(batch: dict[str, Any], *, mask_of: np.ndarray, mesh: jax.sharding.Mesh) -> dict[str, Any]:
@@ -269,25 +301,3 @@ def tokens_of(store: CellStore, rows: np.ndarray) -> np.ndarray:
     tokens = encode_counts(store.counts(rows).toarray())
     tokens[~store.measured[store.source[rows]]] = ABSENT
     return tokens
-
-
-class StopRequest:
-    """Turns SIGTERM and SIGINT into a request to save and stop; a second one ends the process at once."""
-
-    def __enter__(self) -> "StopRequest":
-        self._asked = False
-        self._before: dict[int, Any] = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def requested(self) -> bool:
-        return self._asked
-
-    def _ask(self, number: int, frame: Any) -> None:
-        self._asked = True
-        signal.signal(number, self._before[number])

@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
+import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -17,8 +19,14 @@ from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment
 from experiments.profiling import ProfiledSteps
+from lingshu_jax.parallel.cluster import find_place
+from lingshu_jax.parallel.config import DistributedConfig
+from lingshu_jax.parallel.roll_call import MissingProcesses
 
-STOPPED_EARLY = 75
+if TYPE_CHECKING:
+    from experiments.train import TrainResult
+
+START_AGAIN = 75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class Train:
     """With --dry-run: as many devices of the kind that is here."""
     topology: str | None = None
     """With --dry-run: other devices than those here, as v5e:16x16, v5p:8x8x8 or h100:64."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How the processes of one run find each other; give every process the same command."""
     config: Annotated[Experiment, tyro.conf.arg(name="")]
     """Every setting of the experiment."""
 
@@ -68,10 +78,12 @@ def run(arguments: Sequence[str]) -> int:
     split = load_split(store, options.config.data.split)
     use_device(options.device)
 
-    from experiments.train import Outcome, TrainJob, train
+    try:
+        join_processes(options.distributed)
 
-    result = train(
-        TrainJob(
+        from experiments.train import TrainJob, train
+
+        job = TrainJob(
             experiment=options.config,
             store=store,
             split=split,
@@ -80,10 +92,40 @@ def run(arguments: Sequence[str]) -> int:
             new=options.new,
             profile=profile,
         )
-    )
-    if result.outcome is Outcome.STOPPED:
+        return say_result(train(job), options)
+    except MissingProcesses as error:
+        print(f"lingshu train: {error}. Start all processes again.", file=sys.stderr)
+        return START_AGAIN
+
+
+def join_processes(config: DistributedConfig) -> None:
+    """Join the other processes of the run, if there are any; before anything asks for a device.
+
+    Raises:
+        InputError: the settings are not enough to find them.
+        MissingProcesses: some have not come in time.
+    """
+    try:
+        place = find_place(config, os.environ)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if place is not None:
+        from lingshu_jax.parallel.distributed import start
+
+        start(place, config)
+
+
+def say_result(result: "TrainResult", options: Train) -> int:
+    """Print how training ended, from one process, and return the exit status."""
+    from lingshu_jax.parallel.distributed import is_leader
+    from lingshu_jax.training.loop import Outcome
+
+    stopped = result.outcome is Outcome.STOPPED
+    if not is_leader():
+        return START_AGAIN if stopped else 0
+    if stopped:
         print(f"stopped at step {result.step:,}, saved; the same command goes on from there")
-        return STOPPED_EARLY
+        return START_AGAIN
     done = "is already finished" if result.was_finished else "finished"
     print(f"run {result.run.path} {done} at step {result.step:,}")
     print_next(["sample", result.run.id, "--split", "test", *runs_arguments(options.runs)])

@@ -175,7 +175,8 @@ class Denoiser(nnx.Module):
             dtype=dtype,
         )
         states, tilt = self.transform(patch_inputs(tokens, table, known), tokens, conditions, depth=depth)
-        matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32)
+        w_up, w_head = (weight[...].astype(jnp.float32) for weight in (self.w_up, self.w_head))
+        matrix = jnp.einsum("dse,ev->sdv", w_up, w_head)
         return GeneHead(states, matrix.astype(dtype), self.start.base(), tilt)
 
     def transform(

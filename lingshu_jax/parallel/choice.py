@@ -21,6 +21,8 @@ class Demands:
 
     batch_size: int
     """Cells of the global batch."""
+    microbatches: int = 1
+    """Parts of it that are computed one after another."""
     heads: int
     width: int
     ffn_width: int
@@ -33,8 +35,11 @@ class Demands:
         """Why a mesh of these sizes cannot be, in words; nothing where it can."""
         data, fsdp, tensor = sizes
         found = []
-        if self.batch_size % (data * fsdp):
-            found.append(f"training.batch_size {self.batch_size} does not divide over data * fsdp = {data * fsdp}")
+        if self.batch_size % (data * fsdp * self.microbatches):
+            parts = f" of each of {self.microbatches} microbatches" if self.microbatches > 1 else ""
+            found.append(
+                f"training.batch_size {self.batch_size} does not divide over data * fsdp = {data * fsdp}{parts}"
+            )
         if self.width % fsdp:
             found.append(f"model.width {self.width} does not divide over fsdp = {fsdp}")
         if self.heads % tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -50,6 +50,11 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
     """This process's rows of every array of a batch, as global arrays."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """The whole of an array that may lie on devices of other processes; every process must ask."""
+    return np.asarray(array if array.is_fully_addressable else multihost_utils.process_allgather(array, tiled=True))
 
 
 def compiled_for(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:

@@ -52,7 +52,7 @@ class Meter:
         values = jax.device_get(self._metrics)
         lost = self._interval.lost
         seconds = max(self._interval.elapsed() - sum(lost.values()) + lost[DATA], 1e-9)
-        means = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
+        means = {name: _mean(np.array([step[name] for step in values])) for name in values[0]}
         self._metrics, self._interval = [], _Clock()
         return means | {
             "step_seconds": seconds / len(values),
@@ -75,3 +75,9 @@ class _Clock:
 
     def elapsed(self) -> float:
         return time.perf_counter() - self._begin
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are finite, if any is: a skipped step has no loss."""
+    finite = values[np.isfinite(values)]
+    return float(np.mean(finite if len(finite) else values))

@@ -26,7 +26,7 @@ def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
-            learning_rate(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_is_matrix
+            learning_rate(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices
         ),
     )
 
@@ -43,10 +43,11 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
-def _is_matrix(params: Any) -> Any:
-    """Weight decay is for weights: not for norms (stacked over layers or not) and direction vectors."""
+def is_matrix(path: Any, leaf: Any) -> bool:
+    """Whether a leaf of the parameters is a weight matrix: no norm (stacked over layers or not) and no vector."""
+    return leaf.ndim > 1 and "norm" not in jax.tree_util.keystr(path)
 
-    def decayed(path: Any, leaf: Any) -> bool:
-        return leaf.ndim > 1 and "norm" not in jax.tree_util.keystr(path)
 
-    return jax.tree_util.tree_map_with_path(decayed, params)
+def _matrices(params: Any) -> Any:
+    """Weight decay is for weight matrices."""
+    return jax.tree_util.tree_map_with_path(is_matrix, params)

@@ -16,13 +16,19 @@ from lingshu_jax.parallel.mesh import replicated
 from lingshu_jax.parallel.rules import shardings
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "params", "ema", "opt_state"), meta_fields=())
-@dataclasses.dataclass(frozen=True)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """Parameters, their moving average and the optimizer's state before step `step`."""
+    """Parameters, their moving average and the optimizer's state before step `step`; arrays, or what describes them."""
 
     step: Any
+    """int32 (): batches seen, those of skipped steps among them."""
+    skipped: Any
+    """int32 (): steps so far that nothing was learned from, since their loss or gradients were not finite."""
+    skipped_in_a_row: Any
+    """int32 (): how many of them were the last ones."""
     params: Any
+    """float32, whatever type the forward pass computes with."""
     ema: Any
     opt_state: Any
 
@@ -77,7 +83,14 @@ def _init(
 ) -> TrainState:
     params = begin(nnx.state(build(), nnx.Param))
     # The average must not share buffers with the parameters: both are donated to every step.
-    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), tx.init(params))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
+        params=params,
+        ema=jax.tree.map(jnp.copy, params),
+        opt_state=tx.init(params),
+    )
 
 
 def _with_shardings(shapes: Any, mesh: Mesh | AbstractMesh) -> Any:

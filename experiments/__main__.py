@@ -16,6 +16,7 @@ COMMANDS = {
     "ingest": "turn h5ad files into a cell store",
     "split": "choose training, validation and test cells of a store",
     "train": "train an experiment on a store, or go on training it",
+    "launch": "write a SLURM script or a GKE JobSet that trains",
     "sample": "draw cells from a run",
     "evaluate": "compare a run's samples with held-out cells and baselines",
     "report": "write a run's evaluations into one page",
@@ -58,7 +59,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if several := sys.modules.get("lingshu_jax.parallel.distributed"):
+        several.leave(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class ModelPlan:
             "experiment": to_json(self.experiment),
             "panel": self.panel.to_json(),
             "vocabulary": self.vocabulary.to_json(),
-            "layout": {"place": self.layout.place.tolist(), "genes_per_patch": self.layout.genes_per_patch},
+            "layout": self.layout.to_json(),
             "store_hash": self.store_hash,
             "split_hash": self.split_hash,
             "median_library": self.median_library,
@@ -69,12 +69,11 @@ class ModelPlan:
         if meta.get("format") != META_FORMAT:
             raise InputError(f"the checkpoint is of format {meta.get('format')}, this version reads {META_FORMAT}.")
         try:
-            layout = GeneLayout(np.array(meta["layout"]["place"], np.int32), meta["layout"]["genes_per_patch"])
             return cls(
                 from_json(meta["experiment"]),
                 GenePanel.from_json(meta["panel"]),
                 ConditionVocabulary.from_json(meta["vocabulary"]),
-                layout,
+                GeneLayout.from_json(meta["layout"]),
                 meta["store_hash"],
                 meta["split_hash"],
                 meta["median_library"],

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import math
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -32,21 +33,27 @@ def parse(kind: Any, arguments: Sequence[str], *, prog: str, description: str, d
         if end.code == 0:
             raise
         raise InputError(f"{one_line(said.getvalue())} See: {prog} --help") from None
-    _check_numbers(options)
+    _check_values(options)
     return options
 
 
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/")
 LARGEST_SEED = 2**32 - 1
 
 
-def _check_numbers(options: Any, path: str = "--") -> None:
-    """Require finite numbers, and seeds that a random generator takes, anywhere in nested dataclasses."""
+def _check_values(options: Any, path: str = "--") -> None:
+    """Require finite numbers, folders of this machine and possible seeds, anywhere in nested dataclasses."""
     for field in dataclasses.fields(options):
         value, name = getattr(options, field.name), path + field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
-            _check_numbers(value, "--" if field.name == "config" else f"{name}.")
+            _check_values(value, "--" if field.name == "config" else f"{name}.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} must be a finite number, got {value}.")
+        elif isinstance(value, pathlib.Path) and (scheme := _SCHEME.match(str(value))):
+            raise InputError(
+                f"{name} must be a folder that is mounted here, not a {scheme[1]}:// URL: run folders in object stores "
+                f"are not part of this version. Mount the bucket, and pass its path."
+            )
         elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:
             raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
 

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from experiments.experiment import DataConfig, Experiment
+from experiments.experiment import DataConfig, Experiment, InitConfig
 from lingshu_jax.diffusion import (
     Ancestral,
     Confidence,
@@ -44,6 +44,7 @@ _TYPES = {
         DepthNB,
         Experiment,
         GeometricSchedule,
+        InitConfig,
         KeepAll,
         KeepInputs,
         KeepProducts,

@@ -1,42 +1,126 @@
-"""What an experiment would train: parameters by part, positions, bytes; no array is made."""
+"""What `lingshu train EXPERIMENT --dry-run` prints: mesh, shardings, weights, FLOPs and memory; no array is made."""
 
-import functools
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import jax
-from flax import nnx
 
-from experiments.configs.sizes import DataShape
-from experiments.experiment import Experiment
-from lingshu_jax.model.compression import GeneLayout
-from lingshu_jax.model.denoiser import Denoiser
+from experiments.blueprint import Blueprint, abstract_mesh
+from experiments.hardware import Hardware
+from experiments.memory import estimate_memory
+from lingshu_jax.parallel.config import MeshConfig
 
-ADAM_COPIES = 4
-"""Parameters, moving average, and two moments, each fp32."""
-
-
-def parameter_counts(experiment: Experiment, genes: int) -> dict[str, int]:
-    """Number of weights in each part of the denoiser."""
-    layout = GeneLayout.random(genes, experiment.model.genes_per_patch, seed=experiment.seed)
-    build = functools.partial(Denoiser, experiment.model, layout)
-    params = jax.eval_shape(lambda: nnx.state(build(rngs=nnx.Rngs(params=0)), nnx.Param))
-    return {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for name, part in params.items()}
+FEWEST_CELLS = 8
+"""Cells per chip below which a chip mostly waits: for other chips, and for its own memory."""
 
 
-def describe_model(experiment: Experiment, shape: DataShape | None) -> str:
-    """Lines for `lingshu train EXPERIMENT --dry-run`."""
-    genes = (shape or DataShape()).genes
-    counts = parameter_counts(experiment, genes)
-    patches = -(-genes // experiment.model.genes_per_patch)
-    total = sum(counts.values())
-    lines = [
-        f"experiment {experiment.name}: {genes:,} genes in {patches:,} patch positions of "
-        f"{experiment.model.genes_per_patch} genes, width {experiment.model.width}"
-    ]
-    lines += [f"  {name:<16} {count:>12,} weights ({count / 1e6:.1f} M)" for name, count in counts.items() if count]
-    lines += [
-        f"  {'total':<16} {total:>12,} weights ({total / 1e6:.1f} M), before conditions",
-        f"state in fp32 (weights, average, two moments): {ADAM_COPIES * 4 * total / 2**30:.2f} GiB over all devices",
-        f"{experiment.training.steps:,} steps of {experiment.training.batch_size} cells",
-    ]
+def describe(blueprint: Blueprint, hardware: Hardware) -> str:
+    """Everything that is known before a run starts.
+
+    Raises:
+        InputError: the mesh that is set is impossible on this hardware.
+    """
+    mesh = blueprint.mesh(hardware)
+    lines = [*_model(blueprint), *_mesh(blueprint, hardware, mesh), *_parameters(blueprint, mesh)]
+    lines += [*_step(blueprint, hardware), *_memory(blueprint, hardware, mesh), *_warnings(blueprint, mesh)]
     return "\n".join(lines)
+
+
+def _model(blueprint: Blueprint) -> Iterator[str]:
+    experiment, genes = blueprint.experiment, blueprint.cells.genes
+    yield (
+        f"experiment {experiment.name}: {genes:,} genes in {blueprint.layout.patches:,} patch positions of "
+        f"{experiment.model.genes_per_patch} genes, width {experiment.model.width}"
+    )
+    yield f"{experiment.training.steps:,} steps of {experiment.training.batch_size} cells"
+
+
+def _mesh(blueprint: Blueprint, hardware: Hardware, mesh: MeshConfig) -> Iterator[str]:
+    sizes = zip(("data", "fsdp", "tensor"), mesh.sizes, blueprint.experiment.mesh.sizes, strict=True)
+    named = ", ".join(f"{name} {size}{' (set)' if wanted else ''}" for name, size, wanted in sizes)
+    yield f"mesh on {hardware.line()}: {named}"
+
+
+def _parameters(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
+    yield ""
+    yield f"  {'parameters':<36} {'weights':>13} {'on a device':>13}  sharding"
+    params = blueprint.state(abstract_mesh(mesh)).params
+    total = held = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        weights, here = math.prod(leaf.shape), math.prod(leaf.sharding.shard_shape(leaf.shape))
+        total, held = total + weights, held + here
+        yield f"  {_name(path):<36} {weights:>13,} {here:>13,}  {_sharding(leaf.sharding.spec)}"
+    yield f"  {'total':<36} {total:>13,} {held:>13,}  {total / 1e6:.1f} M"
+
+
+def _step(blueprint: Blueprint, hardware: Hardware) -> Iterator[str]:
+    devices, cells = hardware.devices, blueprint.experiment.training.batch_size
+    flops = blueprint.flops(hardware)
+    yield ""
+    yield (
+        f"a step: {_cells(cells / devices)} per device; {flops.naive / 1e12:.2f} TFLOP as the paper writes it, "
+        f"{flops.executed / 1e12:.2f} executed, {flops.executed / devices / 1e12:.3f} of them per device"
+    )
+    if hardware.chip is not None:
+        best = flops.naive / devices / hardware.chip.peak_flops
+        yield f"at 40 % MFU of {hardware.chip.name}: {best / 0.4:.3g} s per step, {cells * 0.4 / best:,.0f} cells/s"
+
+
+def _memory(blueprint: Blueprint, hardware: Hardware, mesh: MeshConfig) -> Iterator[str]:
+    memory = estimate_memory(blueprint, mesh, hardware.platform)
+    yield ""
+    yield "memory of a device, estimated:"
+    for name, size in memory.parts.items():
+        yield f"  {name:<36} {size / 2**30:>9.3f} GiB"
+    of = "" if math.isinf(hardware.memory_bytes) else f" of {hardware.memory_bytes / 2**30:.2f}"
+    yield f"  {'total':<36} {memory.total / 2**30:>9.3f} GiB{of}"
+    if memory.total > hardware.memory_bytes:
+        yield "warning: this does not fit. Raise --mesh.fsdp, use more devices, or keep less (--model.remat)."
+
+
+def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
+    experiment = blueprint.experiment
+    batch, (data, fsdp, tensor) = experiment.training.batch_size, (size or 1 for size in mesh.sizes)
+    devices = data * fsdp * tensor
+    if batch >= FEWEST_CELLS * devices:
+        return
+    model, rate = experiment.model, experiment.optimizer.learning_rate
+    larger = FEWEST_CELLS * devices
+    yield ""
+    yield (
+        f"warning: {_cells(batch / devices)} per chip; below {FEWEST_CELLS} a chip waits more than it computes. The "
+        f"batch of {batch} is part of the experiment and does not follow the devices. Choose:"
+    )
+    common = math.gcd(model.heads, model.ffn_width)
+    splits = [size for size in range(tensor + 1, common + 1) if common % size == 0 and devices % size == 0]
+    if splits:
+        size = splits[0]
+        yield (
+            f"  - sequence sharding: --mesh.tensor {size} gives each group of {size} chips "
+            f"{_cells(batch * size / devices)}, and shares their heads, feed-forward width and positions"
+        )
+    if batch >= FEWEST_CELLS:
+        yield f"  - fewer chips: {max(1, batch // FEWEST_CELLS)} have {FEWEST_CELLS} cells each"
+    yield (
+        f"  - a larger batch, another experiment: --training.batch-size {larger} --optimizer.learning-rate "
+        f"{rate * math.sqrt(larger / batch):.2g} (square-root rule: Adam divides by the gradient's size, so what a "
+        "batch changes is the noise, and that falls with its square root)"
+    )
+
+
+def _cells(number: float) -> str:
+    return f"{number:g} cell{'' if number == 1 else 's'}"
+
+
+def _name(path: Any) -> str:
+    return ".".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path if _is_name(key))
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, jax.tree_util.DictKey)
+
+
+def _sharding(spec: Any) -> str:
+    axes = [", ".join(axis) if isinstance(axis, tuple) else axis for axis in spec]
+    return "(" + ", ".join(axis or "-" for axis in axes) + ")" if any(axes) else "on every device"

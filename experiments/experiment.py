@@ -1,6 +1,7 @@
 """One config object is one experiment: data, model, optimizer, training, mesh and sampler; importable without jax."""
 
 import dataclasses
+import re
 from typing import Annotated
 
 import tyro
@@ -36,6 +37,32 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """What the weights begin with: random values, or those of another run (fine-tuning)."""
+
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """The run to begin with: a folder, an id or its beginning, a name. Its genes and labels may be others."""
+    step: int | None = None
+    """Which of its checkpoints; the newest where not given."""
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained: names (blocks, embedding, blocks.qkv) or regular expressions of them."""
+
+    def __post_init__(self) -> None:
+        if self.source == "latest":
+            raise ValueError(
+                "init.from must name a run: `latest` is this one as soon as it has begun, and the same command would "
+                "not go on with it."
+            )
+        if self.source is None and (self.step is not None or self.freeze):
+            raise ValueError("init.step and init.freeze need a run to begin with: init.from.")
+        for pattern in self.freeze:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"init.freeze {pattern!r} is no regular expression: {error}.") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything that decides a run, but for the cells themselves."""
 
@@ -46,5 +73,6 @@ class Experiment:
     training: TrainingConfig = TrainingConfig()
     mesh: MeshConfig = MeshConfig()
     sampler: SamplerConfig = SamplerConfig()
+    init: InitConfig = InitConfig()
     seed: int = 0
     """Seed of initial weights, gene order, batches and noise."""

@@ -16,8 +16,10 @@ class StepFlops:
     """Forward and backward (three times the forward) of every gene through W_down, W_up and head."""
     executed: float
     """What the fused gene layers and the rematerialised blocks compute."""
-    blocks: float
+    blocks: float = 0.0
     """Share of the naive count that the blocks have: the part that both formulations need."""
+    executed_blocks: float = 0.0
+    """Share of the executed count that the blocks have: theirs, and what is computed again in the backward pass."""
 
 
 def step_flops(
@@ -45,4 +47,5 @@ def step_flops(
         naive=3.0 * cells * (blocks + gene_layers),
         executed=cells * ((3.0 + again) * blocks + 3.0 * fused) + 3.0 * tables,
         blocks=3.0 * cells * blocks,
+        executed_blocks=cells * (3.0 + again) * blocks,
     )

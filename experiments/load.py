@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +89,11 @@ class LoadedRun:
         )
 
 
+def warn(line: str) -> None:
+    """One line on standard error."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel":
     """The genes of a run's model, from its newest complete checkpoint.
 
@@ -100,7 +106,7 @@ def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel
 
     folder = find_run(reference, pathlib.Path(runs))
     try:
-        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True)
+        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=("meta",), warn=warn)
         return ModelPlan.from_json(checkpoints.meta(checkpoints.latest_step())).panel
     except (CheckpointError, FileNotFoundError) as error:
         raise InputError(f"{folder.path}: {error}") from error
@@ -125,12 +131,12 @@ def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | N
     from experiments.assembly import ModelPlan
     from lingshu_jax.parallel.config import MeshConfig
     from lingshu_jax.parallel.mesh import make_mesh
-    from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, abstract_like
+    from lingshu_jax.training.checkpoint import AVERAGED, CheckpointError, Checkpoints, abstract_like
     from lingshu_jax.training.state import abstract_params
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every read-only folder
     try:
-        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True)
+        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=AVERAGED, warn=warn)
         step = checkpoints.latest_step() if step is None else step
         plan = ModelPlan.from_json(checkpoints.meta(step))
         mesh = make_mesh(MeshConfig())

@@ -70,15 +70,34 @@ class RunFolder:
         return entries
 
 
-def run_id(experiment: Experiment, store_hash: str, split_hash: str) -> str:
+def run_id(experiment: Experiment, store_hash: str, split_hash: str, parent_hash: str | None = None) -> str:
     """10 hex digits that any process derives from experiment, store, split and seed, without talking to another.
 
-    The mesh and the loader's workers are left out: they change where a run computes, not what.
+    What changes where a run computes and what of it is kept, but not its results, is left out. What a run begins with
+    is known by the hash of its checkpoint, by whatever name it was called.
     """
     config = to_json(experiment)
-    config.pop("mesh")
-    config["data"].pop("workers")
+    config["init"] = [list(experiment.init.freeze), parent_hash]
+    for name in where_it_computes():
+        *sections, last = name.split(".")
+        inner = config
+        for section in sections:
+            inner = inner[section]
+        del inner[last]
     return content_hash([config, store_hash, split_hash], digits=10)
+
+
+def where_it_computes() -> tuple[str, ...]:
+    """Settings that may change between two starts of a run."""
+    return (
+        "mesh",
+        "data.workers",
+        "training.microbatches",
+        "training.save_every",
+        "training.save_minutes",
+        "training.keep",
+        "training.keep_every",
+    )
 
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")

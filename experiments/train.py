@@ -3,31 +3,45 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import pathlib
-import signal
+import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from data_pipelines import CellStore, Split, condition_rows, load_statistics, make_loader
 from data_pipelines.errors import InputError
+from data_pipelines.loader import Loader
+from data_pipelines.statistics import Statistics
 from experiments import runs
 from experiments.assembly import ModelPlan, plan, start_statistics
+from experiments.blueprint import Blueprint, Cells
 from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
+from experiments.hardware import here
+from experiments.inheritance import Parent, check_frozen, check_parent, find_parent, inherit, inherited_plan
+from experiments.load import warn
+from experiments.profiling import Profile, ProfiledSteps
 from experiments.progress import StageProgress
-from experiments.reporting import TrainingReporter
+from experiments.reporting import Scale, SilentReporter, TrainingReporter
+from experiments.settings_diff import settings_diff
+from experiments.stopping import SharedStopRequest, StopRequest
 from lingshu_jax.evaluation.bound import bound_of_cells
-from lingshu_jax.parallel.mesh import check_batch, make_mesh, replicated, to_global
+from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
+from lingshu_jax.parallel.mesh import make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
-from lingshu_jax.training.checkpoint import Checkpoints, abstract_like
+from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
 from lingshu_jax.training.loop import Fit, Outcome, run
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
 from lingshu_jax.training.step import make_step
+from lingshu_jax.training.watch import TooManySkipped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,8 @@ class TrainJob:
     """Run name instead of the derived id."""
     new: bool = False
     """Start another run beside an existing one of the same settings."""
+    profile: ProfiledSteps | None = None
+    """Steps to trace."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,57 +78,69 @@ def train(job: TrainJob) -> TrainResult:
     Raises:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
-    mesh = _mesh(job.experiment)
+    started = time.monotonic()
+    for name in ("absl", "asyncio"):  # what Orbax logs there with tracebacks is told in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
+    mesh = make_mesh(blueprint.mesh(hardware))
     enable_compilation_cache(str(job.root / ".compilation-cache"))
-    folder = _open_run(job)
-    with (
-        runs.locked(folder),
-        contextlib.closing(Checkpoints(folder.checkpoints.resolve(), keep=job.experiment.training.keep)) as checkpoints,
-    ):
+    parent = _parent(job, blueprint)
+    folder = runs.RunFolder(pathlib.Path(lead("run", lambda: str(_open_run(job, parent).path))))
+    config = job.experiment.training
+    with contextlib.ExitStack() as stack:
+        lead("lock", lambda: stack.enter_context(runs.locked(folder)))
+        try:
+            checkpoints = Checkpoints(
+                folder.checkpoints.resolve(), keep=config.keep, keep_every=config.keep_every, warn=warn
+            )
+        except CheckpointError as error:
+            raise InputError(str(error)) from error
+        stack.enter_context(contextlib.closing(checkpoints))
         latest = checkpoints.latest_step()
-        if latest is not None and latest == job.experiment.training.steps:
+        if latest is not None and latest == config.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
-        return _train(job, folder, checkpoints, mesh)
+        scale = Scale(steps=config.steps, genes=job.store.n_genes, flops=blueprint.flops(hardware), hardware=hardware)
+        reporter = TrainingReporter(folder, scale, started=started) if is_leader() else SilentReporter()
+        stack.enter_context(reporter)
+        with shared_fate():
+            return _train(job, folder, checkpoints, mesh, reporter, parent)
 
 
-def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh: jax.sharding.Mesh) -> TrainResult:
+def _train(
+    job: TrainJob,
+    folder: runs.RunFolder,
+    checkpoints: Checkpoints,
+    mesh: jax.sharding.Mesh,
+    reporter: TrainingReporter | SilentReporter,
+    parent: Parent | None,
+) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
-    with StageProgress() as progress:
-        statistics = load_statistics(job.store, job.split, progress=progress)
+    statistics = _statistics(job)
     model_plan = plan(experiment, statistics)
-    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
-    tx = make_optimizer(experiment.optimizer, config.steps)
+    if parent is not None:
+        model_plan = inherited_plan(experiment, model_plan, parent)
+    tx = make_optimizer(experiment.optimizer, config.steps, frozen=experiment.init.freeze)
     abstract = abstract_state(model_plan.build, tx, mesh)
     masks, mask_of = np.unique(job.store.measured, axis=0, return_inverse=True)
     with (
-        make_loader(
-            job.store,
-            job.split.train,
-            model_plan.vocabulary,
-            batch_size=config.batch_size,
-            seed=experiment.seed,
-            workers=experiment.data.workers,
-            balance=experiment.data.balance,
-            evenness=experiment.data.evenness,
-        ) as loader,
-        TrainingReporter(folder, config.steps, job.store.n_genes) as reporter,
-        StopRequest() as stop,
+        _loader(job, model_plan) as loader,
+        Profile(job.profile, folder.path / "profile") as profile,
+        SharedStopRequest() if several() else StopRequest() as stop,
     ):
         if checkpoints.latest_step() is None:
-            state = init_state(model_plan.build, tx, mesh)
-            reporter.begin(0)
+            state, parts = _begin(model_plan, statistics, parent, tx, mesh)
         else:
+            parts = model_plan.parts(mesh)
             restored = checkpoints.restore(abstract, abstract_like(parts.fixed))
             state, parts = restored.state, ModelParts(parts.graph, restored.fixed)
             loader.set_state(restored.loader)
-            reporter.begin(int(state.step))
+        reporter.begin(int(state.step))
         step = make_step(
             parts,
             tx,
             jax.device_put(masks, replicated(mesh)),
+            config,
             seed=experiment.seed,
-            ema_decay=config.ema_decay,
-            condition_dropout=config.condition_dropout,
             mesh=mesh,
             state_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
         )
@@ -127,22 +155,88 @@ def _train(job: TrainJob, folder: runs.RunFolder, checkpoints: Checkpoints, mesh
             meta=model_plan.to_json(),
             reporter=reporter,
             should_stop=stop.requested,
+            agree=lambda mine: lead("agree", lambda: mine),
+            before_step=profile.before_step,
         )
-        state, outcome = run(fit, state)
+        with _failures_told(checkpoints):
+            state, outcome = run(fit, state)
+    reporter.finish(int(state.step))
     return TrainResult(folder, int(state.step), outcome)
 
 
-def _mesh(experiment: Experiment) -> jax.sharding.Mesh:
+@contextlib.contextmanager
+def _failures_told(checkpoints: Checkpoints) -> Iterator[None]:
+    """Say what ended training and where it goes on from."""
     try:
-        mesh = make_mesh(experiment.mesh)
-        check_batch(experiment.training.batch_size, mesh)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return mesh
+        yield
+    except TooManySkipped as error:
+        raise InputError(
+            f"stopped: {error}. {_last(checkpoints)} Starting again gives the same unless a device is faulty: train "
+            f"with a lower --optimizer.learning-rate, or look at the batch."
+        ) from error
+    except SaveFailed as error:
+        raise InputError(
+            f"stopped: {error}. {_last(checkpoints)} Make room, and give the same command again."
+        ) from error
 
 
-def _open_run(job: TrainJob) -> runs.RunFolder:
-    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash)
+def _last(checkpoints: Checkpoints) -> str:
+    step = checkpoints.latest_step()
+    return "No checkpoint was saved before." if step is None else f"The checkpoint of step {step:,} is kept."
+
+
+def _statistics(job: TrainJob) -> Statistics:
+    """What the training cells tell; where it has to be computed and stored first, one process does."""
+
+    def load() -> Statistics:
+        with StageProgress() as progress:
+            return load_statistics(job.store, job.split, progress=progress)
+
+    mine: list[Statistics] = []
+    lead("statistics", lambda: mine.append(load()))
+    return mine[0] if mine else load()
+
+
+def _loader(job: TrainJob, model_plan: ModelPlan) -> Loader:
+    experiment = job.experiment
+    return make_loader(
+        job.store,
+        job.split.train,
+        model_plan.vocabulary,
+        batch_size=experiment.training.batch_size,
+        seed=experiment.seed,
+        workers=experiment.data.workers,
+        balance=experiment.data.balance,
+        evenness=experiment.data.evenness,
+    )
+
+
+def _begin(
+    model_plan: ModelPlan,
+    statistics: Statistics,
+    parent: Parent | None,
+    tx: optax.GradientTransformation,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, ModelParts]:
+    """State before step 0 and fixed arrays, random or inherited."""
+    if parent is not None:
+        return inherit(parent, model_plan, statistics, tx, mesh)
+    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
+    return init_state(model_plan.build, tx, mesh), parts
+
+
+def _parent(job: TrainJob, blueprint: Blueprint) -> Parent | None:
+    init = job.experiment.init
+    if init.source is None:
+        return None
+    parent = find_parent(init, job.root)
+    check_parent(parent, job.experiment, job.store.panel, blueprint.vocabulary)
+    check_frozen(init.freeze, blueprint.parameters)
+    return parent
+
+
+def _open_run(job: TrainJob, parent: Parent | None) -> runs.RunFolder:
+    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash, parent and parent.hash)
     name = identity if job.name is None else runs.check_name(job.name)
     if job.new:
         name = f"{name}-{uuid.uuid4().hex[:4]}"
@@ -153,26 +247,16 @@ def _open_run(job: TrainJob) -> runs.RunFolder:
         "store_hash": job.store.hash,
         "split": job.split.name,
         "split_hash": job.split.hash,
+        "parent": parent and parent.record(),
     }
     folder = runs.create(job.root / job.experiment.name / name, config, describe())
     there = folder.config()
     if there["identity"] != identity:
-        differing = ", ".join(_differences(there, config)) or "settings"
         raise InputError(
-            f"run {name!r} was started with other settings ({differing}). Use the same ones, or another --run name."
+            f"run {name!r} was started with other settings. Use the same ones, or another --run name.\n"
+            f"{settings_diff(there, config)}"
         )
     return folder
-
-
-def _differences(before: Any, after: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the settings that differ, with both values."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = [key for key in sorted(before.keys() | after.keys()) if key not in ("identity", "mesh", "workers")]
-        found = [_differences(before.get(key), after.get(key), f"{prefix}.{key}") for key in keys]
-        return [line for lines in found for line in lines]
-    if before == after:
-        return []
-    return [f"{prefix.removeprefix('.').removeprefix('experiment.')}: {before} -> {after}"]
 
 
 def _to_device(batch: dict[str, Any], *, mask_of: np.ndarray, mesh: jax.sharding.Mesh) -> dict[str, Any]:
@@ -217,25 +301,3 @@ def tokens_of(store: CellStore, rows: np.ndarray) -> np.ndarray:
     tokens = encode_counts(store.counts(rows).toarray())
     tokens[~store.measured[store.source[rows]]] = ABSENT
     return tokens
-
-
-class StopRequest:
-    """Turns SIGTERM and SIGINT into a request to save and stop; a second one ends the process at once."""
-
-    def __enter__(self) -> "StopRequest":
-        self._asked = False
-        self._before: dict[int, Any] = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def requested(self) -> bool:
-        return self._asked
-
-    def _ask(self, number: int, frame: Any) -> None:
-        self._asked = True
-        signal.signal(number, self._before[number])

@@ -116,6 +116,18 @@ class ConditionField:
     def is_control(self, label: str) -> bool:
         return label in self.controls
 
+    def extended(self, new: "ConditionField") -> "ConditionField":
+        """This field with the labels of another one of its name behind its own.
+
+        Raises:
+            ValueError: one is a category, the other the perturbation; or a control of one is a label of the other.
+        """
+        if new.kind != self.kind:
+            raise ValueError(f"field {self.name!r} was a {self.kind} and would become a {new.kind}.")
+        controls = self.controls + tuple(label for label in new.controls if label not in self.controls)
+        labels = self.labels + tuple(label for label in new.labels if label not in {*self.labels, *controls})
+        return dataclasses.replace(self, labels=labels, controls=controls)
+
 
 @dataclasses.dataclass(frozen=True)
 class ConditionVocabulary:
@@ -158,6 +170,18 @@ class ConditionVocabulary:
     @functools.cached_property
     def hash(self) -> str:
         return content_hash(self.to_json())
+
+    def extended(self, new: "ConditionVocabulary") -> "ConditionVocabulary":
+        """The fields of `new`, in its order; a field that is known keeps the row of every known label, and gets rows
+        for new ones behind them.
+
+        Raises:
+            ValueError: a field is a category in one and the perturbation in the other.
+        """
+        known = {field.name: field for field in self.fields}
+        return ConditionVocabulary(
+            tuple(known[field.name].extended(field) if field.name in known else field for field in new.fields)
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"fields": [dataclasses.asdict(field) for field in self.fields]}

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from experiments.accelerators import accelerator_of
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -34,14 +36,5 @@ def measure(function: Callable[..., Any], *arguments: Any, runs: int = 3) -> Mea
 
 def peak_flops() -> float | None:
     """The vendor's dense bf16 peak of the device, FLOP/s; None where it is not known."""
-    kind = jax.devices()[0].device_kind.lower()
-    known = {
-        "h100": 989e12,
-        "h200": 989e12,
-        "a100": 312e12,
-        "v5 lite": 197e12,
-        "v5e": 197e12,
-        "v5p": 459e12,
-        "v6": 918e12,
-    }
-    return next((peak for name, peak in known.items() if name in kind), None)
+    chip = accelerator_of(jax.devices()[0].device_kind)
+    return None if chip is None else chip.peak_flops

@@ -2,21 +2,31 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
+import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from data_pipelines.errors import InputError
+from experiments.accelerators import Device, use_device
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment
+from experiments.profiling import ProfiledSteps
+from lingshu_jax.parallel.cluster import find_place
+from lingshu_jax.parallel.config import DistributedConfig
+from lingshu_jax.parallel.roll_call import MissingProcesses
 
-STOPPED_EARLY = 75
+if TYPE_CHECKING:
+    from experiments.train import TrainResult
+
+START_AGAIN = 75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +45,18 @@ class Train:
     """Start another run beside an existing one of the same settings."""
     size: Size | None = None
     """Model size, for experiments on one's own data; chosen by device and data where not given."""
+    device: Device = "auto"
+    """cpu: compute on the CPU although this machine shows an accelerator."""
+    profile: str | None = None
+    """START:STOP: write an XProf trace of these steps into the run folder."""
     dry_run: bool = False
-    """Print parameters and sizes, and train nothing."""
+    """Print mesh, shardings, parameters, FLOPs and memory per device, and train nothing."""
+    devices: int | None = None
+    """With --dry-run: as many devices of the kind that is here."""
+    topology: str | None = None
+    """With --dry-run: other devices than those here, as v5e:16x16, v5p:8x8x8 or h100:64."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How the processes of one run find each other; give every process the same command."""
     config: Annotated[Experiment, tyro.conf.arg(name="")]
     """Every setting of the experiment."""
 
@@ -45,10 +65,10 @@ def run(arguments: Sequence[str]) -> int:
     """Train and say how it ended."""
     options = parse_options(arguments)
     if options.dry_run:
-        from experiments.dry_run import describe_model
-
-        print(describe_model(options.config, _shape(options.store)))
-        return 0
+        return _dry_run(options)
+    if options.devices is not None or options.topology is not None:
+        raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
+    profile = None if options.profile is None else ProfiledSteps.parse(options.profile)
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
@@ -56,37 +76,98 @@ def run(arguments: Sequence[str]) -> int:
 
     store = CellStore.open(options.store)
     split = load_split(store, options.config.data.split)
+    use_device(options.device)
 
-    from experiments.train import Outcome, TrainJob, train
+    try:
+        join_processes(options.distributed)
 
-    result = train(
-        TrainJob(
+        from experiments.train import TrainJob, train
+
+        job = TrainJob(
             experiment=options.config,
             store=store,
             split=split,
             root=options.runs,
             name=options.run,
             new=options.new,
+            profile=profile,
         )
-    )
-    if result.outcome is Outcome.STOPPED:
+        return say_result(train(job), options)
+    except MissingProcesses as error:
+        print(f"lingshu train: {error}. Start all processes again.", file=sys.stderr)
+        return START_AGAIN
+
+
+def join_processes(config: DistributedConfig) -> None:
+    """Join the other processes of the run, if there are any; before anything asks for a device.
+
+    Raises:
+        InputError: the settings are not enough to find them.
+        MissingProcesses: some have not come in time.
+    """
+    try:
+        place = find_place(config, os.environ)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if place is not None:
+        from lingshu_jax.parallel.distributed import start
+
+        start(place, config)
+
+
+def say_result(result: "TrainResult", options: Train) -> int:
+    """Print how training ended, from one process, and return the exit status."""
+    from lingshu_jax.parallel.distributed import is_leader
+    from lingshu_jax.training.loop import Outcome
+
+    stopped = result.outcome is Outcome.STOPPED
+    if not is_leader():
+        return START_AGAIN if stopped else 0
+    if stopped:
         print(f"stopped at step {result.step:,}, saved; the same command goes on from there")
-        return STOPPED_EARLY
+        return START_AGAIN
     done = "is already finished" if result.was_finished else "finished"
     print(f"run {result.run.path} {done} at step {result.step:,}")
     print_next(["sample", result.run.id, "--split", "test", *runs_arguments(options.runs)])
     return 0
 
 
-def parse_options(arguments: Sequence[str]) -> Train:
-    """Options with the named experiment's settings as defaults.
+def _dry_run(options: Train) -> int:
+    if options.devices is not None and options.devices < 1:
+        raise InputError(f"--devices must be >= 1, got {options.devices}.")
+    if options.topology is None:
+        use_device(options.device)
+    elif options.devices is not None:
+        raise InputError("--topology says how many devices there are. Leave --devices out.")
+
+    from experiments import hardware
+    from experiments.blueprint import Blueprint, Cells
+    from experiments.dry_run import describe
+
+    on = hardware.here() if options.topology is None else hardware.named(options.topology)
+    if options.devices is not None:
+        on = dataclasses.replace(on, devices=options.devices)
+    if options.store is None:
+        cells = Cells()
+    else:
+        from data_pipelines import CellStore
+
+        cells = Cells.of(CellStore.open(options.store))
+    print(describe(Blueprint(options.config, cells), on))
+    return 0
+
+
+def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> Train:
+    """Options with the named experiment's settings as defaults, chosen by the store if it is here to look into.
 
     Raises:
         InputError: no such experiment, store, size or setting.
     """
-    early = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     early.add_argument("--store")
     early.add_argument("--size", choices=SIZES)
+    early.add_argument("--runs", type=pathlib.Path, default=DEFAULT_RUNS)
+    early.add_argument("--init.from", dest="parent")
     try:
         known, rest = early.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
@@ -95,7 +176,9 @@ def parse_options(arguments: Sequence[str]) -> Train:
     if not named and not {"-h", "--help"} & set(rest):
         raise InputError(f"no experiment given. There are: {', '.join(EXPERIMENTS)}.")
     name = check_name(rest[0]) if named else "demo"
-    default = load_experiment(name, size=known.size, shape=_shape(known.store))
+    default = load_experiment(name, size=known.size, shape=_shape(known.store) if look_into_store else None)
+    if known.parent is not None and look_into_store:
+        default = _like_parent(default, known)
     return parse(
         Train,
         arguments,
@@ -103,6 +186,17 @@ def parse_options(arguments: Sequence[str]) -> Train:
         description=f"Train an experiment on a store. Experiments: {', '.join(EXPERIMENTS)}.",
         default=Train(experiment=default.name, config=default),
     )
+
+
+def _like_parent(default: Experiment, known: argparse.Namespace) -> Experiment:
+    """The experiment with the model of the run that it begins with."""
+    from experiments.runs import find_run
+
+    if known.size is not None:
+        raise InputError(f"the size of a fine-tuned model is its parent's, {known.parent}. Leave --size out.")
+    if known.parent == "latest":
+        return default  # refused where it is read
+    return dataclasses.replace(default, model=find_run(known.parent, known.runs).experiment().model)
 
 
 def _shape(store: str | None) -> DataShape | None:

@@ -1,6 +1,6 @@
 """The paper's model at 32 genes per patch: 85.2 M weights in its blocks, 565 patch positions on 18,080 genes.
 
-    lingshu train paper-s32 --store STORE --mesh.fsdp 8
+    lingshu train paper-s32 --store STORE
 
 Cost: a pod's; `--dry-run` prints parameters and memory on any machine. Expected: the paper's genetic-perturbation
 results (section 7), where S = 32 beat S = 8 on 6 of 7 metrics.

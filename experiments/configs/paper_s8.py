@@ -1,6 +1,6 @@
 """The paper's model at 8 genes per patch, its default: 2,260 patch positions on 18,080 genes.
 
-    lingshu train paper-s8 --store STORE --mesh.fsdp 8
+    lingshu train paper-s8 --store STORE
 
 Cost: a pod's, about four times that of paper-s32. Expected: the paper's unconditional and cytokine results (section 7).
 """

@@ -1,9 +1,9 @@
 """Model sizes for anyone's own data: tiny for a laptop, small for one accelerator, base as in the paper."""
 
 import dataclasses
-import pathlib
 from typing import Literal, get_args
 
+from experiments.accelerators import accelerator_visible
 from experiments.experiment import Experiment
 from lingshu_jax.model import DenoiserConfig, DepthNB, KeepAll, LowRankFactors
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
@@ -25,11 +25,6 @@ def choose_size(shape: DataShape) -> Size:
     if not accelerator_visible():
         return "tiny"
     return "base" if shape.cells >= 100_000 else "small"
-
-
-def accelerator_visible() -> bool:
-    """Does this machine show a GPU or TPU device file? (Asked without importing jax.)"""
-    return any(any(pathlib.Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "accel[0-9]*"))
 
 
 def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experiment:

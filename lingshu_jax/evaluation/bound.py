@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key, UInt
 
 from lingshu_jax.diffusion.likelihood import log_likelihood_bound
-from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, mesh_of
+from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, mesh_of, to_host
 
 
 def bound_of_cells(
@@ -45,18 +46,22 @@ def bound_of_cells(
         batch = {
             "tokens": chunks(cells[part]).astype(np.int32),
             "conditions": {name: values[part] for name, values in conditions.items()},
-            "keys": jax.vmap(lambda cell: jax.random.fold_in(key, cell))(jnp.asarray(cells[part], jnp.uint32)),
+            "cells": cells[part].astype(np.uint32),
         }
-        placed = batch if mesh is None else jax.device_put(batch, batch_sharding(mesh))
+        placed = jax.tree.map(jnp.asarray, batch) if mesh is None else jax.device_put(batch, batch_sharding(mesh))
         with compiled_for(mesh):
-            estimate, error = log_likelihood_bound(
-                model, jnp.asarray(placed["tokens"]), placed["conditions"], placed["keys"], draws=draws
-            )
+            keys = _cell_keys(key, placed["cells"])
+            estimate, error = log_likelihood_bound(model, placed["tokens"], placed["conditions"], keys, draws=draws)
         real = slice(part[0], min(part[0] + rows, len(cells)))
-        nats[real] = np.asarray(estimate)[: real.stop - real.start]
-        errors[real] = np.asarray(error)[: real.stop - real.start]
+        nats[real] = to_host(estimate)[: real.stop - real.start]
+        errors[real] = to_host(error)[: real.stop - real.start]
         progress(real.stop, len(cells))
     return nats, errors
+
+
+@jax.jit
+def _cell_keys(key: Key[Array, ""], cells: UInt[Array, "R"]) -> Key[Array, "R"]:
+    return jax.vmap(lambda cell: jax.random.fold_in(key, cell))(cells)
 
 
 def _padded(cells: int, rows: int) -> Iterator[np.ndarray]:

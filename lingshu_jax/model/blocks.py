@@ -13,8 +13,18 @@ from lingshu_jax.kernels.attention import attention
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.parameters import ones, scaled_normal
 from lingshu_jax.model.remat import with_remat
+from lingshu_jax.parallel.rules import Axes, gathered, spread
 
 NORM_EPSILON = 1e-6
+_AXES: dict[str, Axes] = {
+    "qkv": ("embed", None, "heads", None),
+    "attention_out": ("heads", None, "embed"),
+    "gate": ("embed", "mlp"),
+    "up": ("embed", "mlp"),
+    "down": ("mlp", "embed"),
+}
+"""Logical axes of one block's matrices."""
+_STREAM: Axes = ("cells", "positions", None)
 
 
 def rms_norm(x: Float[Array, "... D"], weight: Float[Array, "D"]) -> Float[Array, "... D"]:
@@ -35,16 +45,14 @@ class Blocks(nnx.Module):
         into_stream = (2 * blocks) ** -0.5
         self.config = config
         self.attention_norm = ones((blocks, width), ("layers", None))
-        self.qkv = scaled_normal(
-            rngs, (blocks, width, 3, heads, size), ("layers", "embed", None, "heads", None), width**-0.5
-        )
+        self.qkv = scaled_normal(rngs, (blocks, width, 3, heads, size), ("layers", *_AXES["qkv"]), width**-0.5)
         self.attention_out = scaled_normal(
-            rngs, (blocks, heads, size, width), ("layers", "heads", None, "embed"), width**-0.5 * into_stream
+            rngs, (blocks, heads, size, width), ("layers", *_AXES["attention_out"]), width**-0.5 * into_stream
         )
         self.ffn_norm = ones((blocks, width), ("layers", None))
-        self.gate = scaled_normal(rngs, (blocks, width, ffn), ("layers", "embed", "mlp"), width**-0.5)
-        self.up = scaled_normal(rngs, (blocks, width, ffn), ("layers", "embed", "mlp"), width**-0.5)
-        self.down = scaled_normal(rngs, (blocks, ffn, width), ("layers", "mlp", "embed"), ffn**-0.5 * into_stream)
+        self.gate = scaled_normal(rngs, (blocks, width, ffn), ("layers", *_AXES["gate"]), width**-0.5)
+        self.up = scaled_normal(rngs, (blocks, width, ffn), ("layers", *_AXES["up"]), width**-0.5)
+        self.down = scaled_normal(rngs, (blocks, ffn, width), ("layers", *_AXES["down"]), ffn**-0.5 * into_stream)
 
     def __call__(
         self, x: Float[Array, "B N D"], segment_ids: Int[Array, "B N"], rope: Int[Array, "N"]
@@ -61,11 +69,12 @@ class Blocks(nnx.Module):
 def _block(
     x: Float[Array, "B N D"], weights: dict[str, Array], *, segment_ids: Int[Array, "B N"], rope: Int[Array, "N"]
 ) -> tuple[Float[Array, "B N D"], None]:
-    matrices = {name: weight.astype(x.dtype) for name, weight in weights.items() if not name.endswith("norm")}
+    matrices = {name: gathered(weights[name].astype(x.dtype), axes) for name, axes in _AXES.items()}
+    x = spread(x, _STREAM)
     inner = rms_norm(x, weights["attention_norm"])
     q, k, v = jnp.moveaxis(jnp.einsum("bnd,dchk->bnchk", inner, matrices["qkv"]), 2, 0)
     mixed = attention(q, k, v, segment_ids, rope=rope)
-    x = x + jnp.einsum("bnhk,hkd->bnd", mixed, matrices["attention_out"])
+    x = spread(x + jnp.einsum("bnhk,hkd->bnd", mixed, matrices["attention_out"]), _STREAM)
     inner = rms_norm(x, weights["ffn_norm"])
     gated = jax.nn.silu(inner @ matrices["gate"]) * (inner @ matrices["up"])
-    return x + gated @ matrices["down"], None
+    return spread(x + gated @ matrices["down"], _STREAM), None

@@ -4,6 +4,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ class GeneLayout:
     place: np.ndarray
     """int32 (G,), distinct."""
     genes_per_patch: int
+    retired: tuple[int, ...] = ()
+    """Places of genes that an earlier panel had and this one has not: always ABSENT, never given to another gene."""
 
     @classmethod
     def random(cls, genes: int, genes_per_patch: int, *, seed: int = 0) -> "GeneLayout":
@@ -28,32 +32,63 @@ class GeneLayout:
         places = np.random.default_rng(seed).permutation(patches * genes_per_patch)[:genes]
         return cls(places.astype(np.int32), genes_per_patch)
 
+    def adapted(self, known: np.ndarray) -> "GeneLayout":
+        """The layout of another panel: known genes keep their place, new ones get free slots, then new patches.
+
+        Args:
+            known: int (G',): for each gene of the new panel its number in the old one, -1 for a new gene.
+        """
+        kept = self.place[known[known >= 0]]
+        retired = sorted(set(self.place.tolist()) - set(kept.tolist()) | set(self.retired))
+        taken = np.zeros(self.patches * self.genes_per_patch, bool)
+        taken[self.place] = taken[list(self.retired)] = True
+        new = int((known < 0).sum())
+        free = np.flatnonzero(~taken)
+        added = np.concatenate([free, np.arange(taken.size, taken.size + new)])[:new]
+        place = np.empty(len(known), np.int32)
+        place[known >= 0], place[known < 0] = kept, added
+        return GeneLayout(place, self.genes_per_patch, tuple(retired))
+
     @property
     def genes(self) -> int:
         return len(self.place)
 
-    @property
+    @functools.cached_property
     def patches(self) -> int:
-        """Number of patches, up to the last one that holds a gene."""
-        return int(self.place.max()) // self.genes_per_patch + 1
+        """Number of patches, up to the last one that holds or held a gene."""
+        return max(int(self.place.max()), *self.retired, 0) // self.genes_per_patch + 1
 
     @functools.cached_property
     def gene_at(self) -> np.ndarray:
-        """int32 (P, S): the gene in each slot, G where there is none."""
+        """int32 (P, S): the gene in each slot, G where there never was one, G + 1 where there is none any more."""
         table = np.full(self.patches * self.genes_per_patch, self.genes, np.int32)
+        table[list(self.retired)] = self.genes + 1
         table[self.place] = np.arange(self.genes, dtype=np.int32)
         return table.reshape(self.patches, self.genes_per_patch)
 
     def spread(self, values: np.ndarray, *, padding: float) -> np.ndarray:
-        """Bring per-gene values (G, ...) into the layout: (P, S, ...), `padding` in empty slots."""
-        filler = np.full((1, *values.shape[1:]), padding, values.dtype)
+        """Bring per-gene values (G, ...) into the layout: (P, S, ...), `padding` in slots without a gene."""
+        filler = np.full((2, *values.shape[1:]), padding, values.dtype)
         return np.concatenate([values, filler])[self.gene_at]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "place": self.place.tolist(),
+            "genes_per_patch": self.genes_per_patch,
+            "retired": list(self.retired),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "GeneLayout":
+        place = np.array(value["place"], np.int32)
+        return cls(place, value["genes_per_patch"], tuple(value.get("retired", ())))
 
 
 def to_patches(tokens: Int[Array, "B G"], gene_at: Int[Array, "P S"]) -> Int[Array, "B P S"]:
-    """Tokens in panel order to the patch layout; empty slots hold PADDING."""
-    padded = jnp.pad(tokens.astype(jnp.int32), ((0, 0), (0, 1)), constant_values=PADDING)
-    return padded[:, gene_at]
+    """Tokens in panel order to the patch layout; empty slots hold PADDING, those of former genes ABSENT."""
+    cells = tokens.shape[0]
+    empty = jnp.broadcast_to(jnp.array([PADDING, ABSENT], jnp.int32), (cells, 2))
+    return jnp.concatenate([tokens.astype(jnp.int32), empty], axis=1)[:, gene_at]
 
 
 def to_panel(values: Array, place: Int[Array, "G"]) -> Array:
@@ -75,7 +110,8 @@ def densify(
 ) -> Int[Array, "B P S"]:
     """Tokens in the patch layout from padded (place, count) pairs.
 
-    A gene that is not listed has count 0; a gene that the cell's source did not measure (`measured[mask]`) is ABSENT.
+    A gene that is not listed has count 0; one that the cell's source did not measure (`measured[mask]`), or that the
+    panel has no longer, is ABSENT.
     """
     flat = jnp.zeros((expressed.shape[0], gene_at.size), jnp.int32)
     tokens = encode_counts(counts.astype(jnp.int32)).astype(jnp.int32)
@@ -86,5 +122,7 @@ def densify(
 
 
 def absent_places(measured: Bool[Array, "M G"], gene_at: Int[Array, "P S"]) -> Bool[Array, "M P S"]:
-    """Places of genes that were not measured, under every mask; an empty slot is none."""
-    return ~jnp.pad(measured, ((0, 0), (0, 1)), constant_values=True)[:, gene_at]
+    """Places of genes that were not measured, under every mask, or that the panel has no longer; an empty slot is
+    none."""
+    there = jnp.pad(jnp.pad(measured, ((0, 0), (0, 1)), constant_values=True), ((0, 0), (0, 1)))
+    return ~there[:, gene_at]

@@ -160,7 +160,8 @@ class Denoiser(nnx.Module):
 
     def matrix(self) -> Float[Array, "S D K"]:
         """The slot matrices: W_up times the head."""
-        matrix = jnp.einsum("dse,ev->sdv", self.w_up[...], self.w_head[...], preferred_element_type=jnp.float32)
+        w_up, w_head = (weight[...].astype(jnp.float32) for weight in (self.w_up, self.w_head))
+        matrix = jnp.einsum("dse,ev->sdv", w_up, w_head)
         return matrix.astype(self.config.dtype)
 
     def transform(

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -17,15 +17,15 @@ BATCH_AXES = ("data", "fsdp")
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """The mesh of a setting over all devices.
+    """The mesh of a setting over all devices; an fsdp or tensor that is left open is 1 (`choose_mesh` knows better).
 
     Raises:
         ValueError: the sizes do not multiply to the number of devices; says which sizes would.
     """
     devices = list(jax.devices()) if devices is None else devices
-    fixed = config.fsdp * config.tensor
-    data = len(devices) // fixed if config.data is None else config.data
-    sizes = (data, config.fsdp, config.tensor)
+    fsdp, tensor = config.fsdp or 1, config.tensor or 1
+    data = len(devices) // (fsdp * tensor) if config.data is None else config.data
+    sizes = (data, fsdp, tensor)
     if math.prod(sizes) != len(devices):
         raise ValueError(
             f"mesh (data, fsdp, tensor) = {sizes} needs {math.prod(sizes)} devices, there are {len(devices)}. "
@@ -46,22 +46,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def check_batch(batch_size: int, mesh: Mesh) -> None:
-    """Refuse a global batch that does not divide over the mesh, naming the nearest that does."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % shards:
-        unit = math.lcm(shards, 32)
-        nearest = sorted({max(unit, batch_size // unit * unit), (batch_size // unit + 1) * unit})
-        raise ValueError(
-            f"batch_size {batch_size} does not divide over data * fsdp = {shards} shards; "
-            f"nearest: {', '.join(map(str, nearest))}."
-        )
-
-
 def to_global(batch: Any, mesh: Mesh) -> Any:
     """This process's rows of every array of a batch, as global arrays."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), batch)
+
+
+def to_host(array: Any) -> np.ndarray:
+    """The whole of an array that may lie on devices of other processes; every process must ask."""
+    return np.asarray(array if array.is_fully_addressable else multihost_utils.process_allgather(array, tiled=True))
 
 
 def compiled_for(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:

@@ -1,6 +1,10 @@
 """Checkpoints (Orbax): state, EMA, fixed arrays, loader position and a self-contained description of the model."""
 
 import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +12,25 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from lingshu_jax.parallel.distributed import lead, several
+from lingshu_jax.training.integrity import damage, difference, write_checksums
+from lingshu_jax.training.saving import WATCHED
 from lingshu_jax.training.state import TrainState
+from lingshu_jax.training.write_errors import reason_of
+
+policies = ocp.checkpoint_managers
+_LOGGER = logging.getLogger(__name__)
+_PARTIAL, _ATTEMPTS = ".orbax-checkpoint-tmp", 50
+AVERAGED = ("ema", "fixed", "meta")
+"""Items that sampling and evaluation read."""
 
 
 class CheckpointError(ValueError):
-    """There is no checkpoint to restore, or it does not fit; says which and what to do."""
+    """There is no checkpoint to restore, or it is damaged or does not fit; says which and what to do."""
+
+
+class SaveFailed(RuntimeError):
+    """A checkpoint could not be written; says why. Those before it are whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,38 +43,99 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; checkpoint n is the state before step n. Saves in the background."""
+    """The checkpoints of one run folder; checkpoint n is the state before step n. Saves in the background.
 
-    def __init__(self, folder: Path | str, *, keep: int = 3, read_only: bool = False):
-        """Open (or, unless read-only, create) the folder."""
+    Opening looks for damage: every file's size, and the contents of the newest checkpoint. Of damaged ones `warn` is
+    told; a training run sets them aside, beside the folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        keep: int = 3,
+        keep_every: int | None = None,
+        read_only: bool = False,
+        items: Iterable[str] | None = None,
+        warn: Callable[[str], None] = _LOGGER.warning,
+    ):
+        """Open (or, unless read-only, create) the folder. Every process of a run must open it.
+
+        Args:
+            folder: where the checkpoints are.
+            keep: how many of the newest are kept, beside the best one.
+            keep_every: those of steps that this divides are kept as well.
+            read_only: nothing is written, and nothing moved.
+            items: only these will be read, so only these are looked at; None means all.
+            warn: told of every damaged checkpoint in one line.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are damaged.
+        """
         self._folder = epath.Path(folder)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            enable_async_checkpointing=not read_only,
-            read_only=read_only,
-            create=not read_only,
-        )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._items = None if items is None else tuple(items)
+        self._keep, self._keep_every, self._read_only = keep, keep_every, read_only
+        self._saving: int | None = None
+        inspected = lead("checkpoints", lambda: self._inspect(warn))
+        self._whole: list[int] = inspected["whole"]
+        self._damaged = {int(step): what for step, what in inspected["damaged"].items()}
+        self._manager = self._open(clean=True)
 
     def latest_step(self) -> int | None:
-        """The newest complete checkpoint, None when there is none."""
-        return self._manager.latest_step()
+        """The newest whole checkpoint, None when there is none."""
+        return max(self._whole, default=None)
 
-    def save(self, step: int, state: TrainState, fixed: Any, loader: dict[str, Any], meta: dict[str, Any]) -> None:
-        """Start saving; EMA is an item of its own, so that evaluation restores it alone."""
-        if self._manager.latest_step() == step:
+    def best(self) -> float | None:
+        """The lowest held-out bound of any checkpoint."""
+        best = min((_watched(self._manager.metrics(step)) for step in self._whole), default=math.inf)
+        return best if math.isfinite(best) else None
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        fixed: Any,
+        loader: dict[str, Any],
+        meta: dict[str, Any],
+        held_out: dict[str, float] | None = None,
+    ) -> None:
+        """Start saving; EMA is an item of its own, so that evaluation restores it alone.
+
+        Raises:
+            SaveFailed: this save, or the one before it in the background, could not be written.
+        """
+        if self.latest_step() == step or self._saving == step:
             return
-        rest = {"step": state.step, "params": state.params, "opt_state": state.opt_state}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(rest),
-                ema=ocp.args.StandardSave(state.ema),
-                fixed=ocp.args.StandardSave(fixed),
-                loader=ocp.args.JsonSave(loader),
-                meta=ocp.args.JsonSave(meta),
-            ),
+        self.wait()
+        self._saving = step
+        watched = {name: value for name, value in (held_out or {}).items() if name == WATCHED}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(_without_ema(state)),
+            ema=ocp.args.StandardSave(state.ema),
+            fixed=ocp.args.StandardSave(fixed),
+            loader=ocp.args.JsonSave(loader),
+            meta=ocp.args.JsonSave(meta),
         )
+        try:
+            self._manager.save(step, args=items, metrics=watched, force=True)
+        except Exception as error:
+            self._give_up(error)
+
+    def wait(self) -> None:
+        """Wait for the save that is under way.
+
+        Raises:
+            SaveFailed: it could not be written.
+        """
+        if self._saving is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            self._give_up(error)
+        self._whole.append(self._saving)
+        self._saving = None
 
     def meta(self, step: int | None = None) -> dict[str, Any]:
         """The description saved with a checkpoint: config, panel, condition vocabulary, hashes."""
@@ -64,20 +143,14 @@ class Checkpoints:
 
     def restore(self, abstract: TrainState, abstract_fixed: Any, step: int | None = None) -> Restored:
         """Everything a run goes on from, onto the mesh of the abstract state."""
-        rest = {"step": abstract.step, "params": abstract.params, "opt_state": abstract.opt_state}
         items = self._restore(
             step,
-            state=ocp.args.StandardRestore(rest),
+            state=ocp.args.StandardRestore(_without_ema(abstract)),
             ema=ocp.args.StandardRestore(abstract.ema),
             fixed=ocp.args.StandardRestore(abstract_fixed),
             loader=ocp.args.JsonRestore(),
         )
-        state = items["state"]
-        return Restored(
-            TrainState(state["step"], state["params"], items["ema"], state["opt_state"]),
-            items["fixed"],
-            items["loader"],
-        )
+        return Restored(TrainState(ema=items["ema"], **items["state"]), items["fixed"], items["loader"])
 
     def restore_ema(self, abstract_params: Any, abstract_fixed: Any, step: int | None = None) -> tuple[Any, Any]:
         """The averaged parameters and the fixed arrays: what sampling and evaluation need."""
@@ -87,19 +160,115 @@ class Checkpoints:
         return items["ema"], items["fixed"]
 
     def close(self) -> None:
-        """Wait for the save that is under way."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Wait for the save that is under way; what became of it is not told (`wait` does)."""
+        try:
+            self._manager.close()
+        except Exception as error:
+            _LOGGER.debug("closing %s: %s", self._folder, error)
+
+    def _open(self, *, clean: bool) -> ocp.CheckpointManager:
+        keep: list[Any] = [
+            policies.LatestN(self._keep),
+            policies.BestN(
+                get_metric_fn=lambda metrics: -_watched(metrics), n=1, keep_checkpoints_without_metrics=False
+            ),
+        ]
+        if self._keep_every is not None:
+            keep.append(policies.EveryNSteps(self._keep_every))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if self._read_only else policies.AnyPreservationPolicy(keep),
+            best_fn=_watched,
+            best_mode="min",
+            enable_async_checkpointing=not self._read_only,
+            async_options=None
+            if self._read_only
+            else ocp.options.AsyncOptions(post_finalization_callback=self._sum_files),
+            read_only=self._read_only,
+            create=not self._read_only,
+            cleanup_tmp_directories=clean and not self._read_only,
+        )
+        return ocp.CheckpointManager(self._folder, options=options)
+
+    def _sum_files(self) -> None:
+        """Called on process 0, in the background, when all files are written and the folder has not got its name."""
+        name = str(self._saving)
+        for folder in self._folder.iterdir():
+            if folder.name == name or folder.name.startswith(f"{name}{_PARTIAL}"):
+                write_checksums(folder)
+
+    def _remove_partial(self, step: int | None) -> None:
+        """Free what a failed save has taken; other files of it may still be on their way."""
+        for folder in self._folder.glob(f"{step}{_PARTIAL}*"):
+            for _ in range(_ATTEMPTS):
+                try:
+                    folder.rmtree()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.1)
+
+    def _give_up(self, error: Exception) -> None:
+        """Leave nothing half-written, and be ready for another save."""
+        step, self._saving = self._saving, None
+        if not several():  # opening again waits for all processes, of which some may not know yet
+            self.close()
+            self._remove_partial(step)
+            self._manager = self._open(clean=False)
+        raise SaveFailed(f"the checkpoint of step {step:,} could not be saved ({reason_of(error)})") from error
+
+    def _inspect(self, warn: Callable[[str], None]) -> dict[str, Any]:
+        """Which checkpoints are whole; sets the others aside. On process 0."""
+        steps = sorted(int(path.name) for path in _listed(self._folder) if path.name.isdigit())
+        damaged = {step: what for step in steps if (what := difference(self._folder / str(step), self._items))}
+        for step in reversed([step for step in steps if step not in damaged]):
+            what = damage(self._folder / str(step), self._items)
+            if what is None:
+                break
+            damaged[step] = what
+        whole = [step for step in steps if step not in damaged]
+        said = [f"checkpoint {self._folder / str(step)} is damaged: {damaged[step]}" for step in sorted(damaged)]
+        if steps and not whole:
+            raise CheckpointError(f"{'; '.join(said)}. No other is left: restore one, or train again with --new.")
+        instead = f"The one of step {max(whole):,} is used" if whole else ""
+        for step, line in zip(sorted(damaged), said, strict=True):
+            aside = "" if self._read_only else f"; it was moved to {self._set_aside(step)}"
+            warn(f"{line}. {instead}{aside}.")
+        return {"whole": whole, "damaged": damaged}
+
+    def _set_aside(self, step: int) -> epath.Path:
+        """Move a damaged checkpoint out of the way of the one that will be saved at its step."""
+        place = self._folder.parent / "damaged-checkpoints"
+        place.mkdir(parents=True, exist_ok=True)
+        number = sum(path.name.split(".")[0] == str(step) for path in place.iterdir())
+        return (self._folder / str(step)).rename(place / (f"{step}.{number}" if number else str(step)))
 
     def _restore(self, step: int | None, **items: Any) -> Any:
         step = self.latest_step() if step is None else step
-        if step is None or step not in self._manager.all_steps():
-            there = ", ".join(map(str, self._manager.all_steps())) or "none"
+        if step in self._damaged:
+            raise CheckpointError(
+                f"checkpoint {self._folder / str(step)} is damaged: {self._damaged[step]}. "
+                f"Take another one ({', '.join(map(str, self._whole))})."
+            )
+        if step is None or step not in self._whole:
+            there = ", ".join(map(str, self._whole)) or "none"
             wanted = "a checkpoint" if step is None else f"the checkpoint of step {step}"
             raise CheckpointError(
                 f"{self._folder} does not hold {wanted} (complete ones: {there}). Train the run first."
             )
         return self._manager.restore(step, args=ocp.args.Composite(**items))
+
+
+def _listed(folder: epath.Path) -> Iterable[epath.Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def _watched(metrics: dict[str, float] | None) -> float:
+    return (metrics or {}).get(WATCHED, math.inf)
+
+
+def _without_ema(state: TrainState) -> dict[str, Any]:
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name != "ema"}
 
 
 def abstract_like(tree: Any) -> Any:

@@ -29,6 +29,13 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.warmup_steps must be >= 0, got {self.warmup_steps}.")
 
 
+PARAMETER_DTYPES = ("float32", "bfloat16")
+_COUNTS = (
+    "steps batch_size microbatches max_skipped log_every evaluate_every evaluate_cells evaluate_draws save_every keep "
+    "keep_every"
+).split()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How long, on what batches, and what is kept."""
@@ -39,6 +46,15 @@ class TrainingConfig:
     """Cells per step over all devices and hosts; a multiple of 32, the loader's slab."""
     ema_decay: float = 0.999
     """Largest decay of the weights' moving average; at step n it is min(this, (1 + n) / (10 + n))."""
+    microbatches: int = 1
+    """Parts of the batch that are computed one after another; loss and gradients are those of the whole batch."""
+    parameter_dtype: str = "float32"
+    """Type that weight matrices have in the forward and backward pass: float32, or bfloat16, rounded in every step
+    from the float32 master copy that the optimizer updates and checkpoints hold."""
+    max_skipped: int = 10
+    """Steps in a row with a non-finite loss or gradient before the run stops; each is skipped: nothing changes."""
+    spike_deviations: float = 10.0
+    """A loss so many robust standard deviations above the running median is reported with its batch. 0: never."""
     condition_dropout: float = 0.1
     """Share of cells whose perturbation is replaced by the null condition. 0: the model knows no null."""
     log_every: int = 50
@@ -50,16 +66,30 @@ class TrainingConfig:
     evaluate_draws: int = 4
     """Noised copies of each of them."""
     save_every: int = 1000
-    """Steps between two checkpoints; one more is saved at the end."""
+    """Steps between two checkpoints; one more is saved at the end, and where the held-out bound is the best so far."""
+    save_minutes: float | None = None
+    """Also save when the last checkpoint is so old, looked at every `log_every` steps; by default never."""
     keep: int = 3
-    """Checkpoints kept, the newest ones."""
+    """Checkpoints kept, the newest ones, beside the one with the best held-out bound."""
+    keep_every: int | None = None
+    """Checkpoints of steps that this divides are kept for good; by default none."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "evaluate_every", "evaluate_cells", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be >= 1, got {getattr(self, name)}.")
-        if self.evaluate_draws < 1:
-            raise ValueError(f"training.evaluate_draws must be >= 1, got {self.evaluate_draws}.")
+        for name in _COUNTS:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"training.{name} must be >= 1, got {value}.")
+        if self.save_minutes is not None and self.save_minutes <= 0:
+            raise ValueError(f"training.save_minutes must be > 0, got {self.save_minutes}.")
+        if self.spike_deviations < 0:
+            raise ValueError(f"training.spike_deviations must be >= 0, got {self.spike_deviations}.")
+        if self.parameter_dtype not in PARAMETER_DTYPES:
+            raise ValueError(
+                f"training.parameter_dtype must be one of {', '.join(PARAMETER_DTYPES)}, got {self.parameter_dtype!r}."
+            )
+        if self.batch_size % self.microbatches:
+            raise ValueError(
+                f"training.batch_size {self.batch_size} does not divide into {self.microbatches} microbatches."
+            )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}.")
         if not 0.0 <= self.condition_dropout < 1.0:

@@ -1,7 +1,8 @@
-"""Means of step metrics, throughput, and the share of time spent waiting for data."""
+"""Means of step metrics, throughput, and where the time went: useful steps, and what kept from them."""
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 
 import jax
@@ -9,6 +10,9 @@ import numpy as np
 
 STEPS_IN_FLIGHT = 4
 """How far the host may run ahead of the device."""
+USEFUL = "steps"
+START, DATA, EVALUATION, SAVING = "start", "data", "evaluation", "saving"
+"""Causes of lost time: compiling the first step, waiting for the loader, held-out bounds, checkpoints."""
 
 
 class Meter:
@@ -17,7 +21,9 @@ class Meter:
     def __init__(self, batch_size: int):
         """Start the clock of the first interval."""
         self._batch_size = batch_size
-        self._restart()
+        self._compiled = False
+        self._metrics: list[dict[str, jax.Array]] = []
+        self._interval, self._account = _Clock(), _Clock()
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """The metrics of one step."""
@@ -26,31 +32,52 @@ class Meter:
             jax.block_until_ready(self._metrics[-STEPS_IN_FLIGHT])
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside (an evaluation, a save) is left out of the rate."""
-        if self._metrics:
+    def lost(self, cause: str) -> Iterator[None]:
+        """What happens inside is no step. Steps under way are waited for first, so that none hides in it."""
+        if cause != DATA and self._metrics:
             jax.block_until_ready(self._metrics[-1])
         begin = time.perf_counter()
         yield
-        self._paused += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        self._interval.lost[cause] += seconds
+        self._account.lost[cause] += seconds
 
-    @contextlib.contextmanager
-    def waiting_for_data(self) -> Iterator[None]:
-        """The loop waits for its next batch inside."""
-        begin = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - begin
+    def stepping(self) -> contextlib.AbstractContextManager[None]:
+        """A step is dispatched inside. The first one is compiled there: time that is lost."""
+        first, self._compiled = not self._compiled, True
+        return self.lost(START) if first else contextlib.nullcontext()
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, cells per second, and the share of the time spent on data."""
+        """Means since the last reading, and the rate of the steps: without evaluation, saving and compiling."""
         values = jax.device_get(self._metrics)
-        seconds = max(time.perf_counter() - self._start - self._paused, 1e-9)
-        means = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
-        rates = {"cells_per_second": len(values) * self._batch_size / seconds, "data_wait": self._waited / seconds}
-        self._restart()
-        return means | rates
+        lost = self._interval.lost
+        seconds = max(self._interval.elapsed() - sum(lost.values()) + lost[DATA], 1e-9)
+        means = {name: _mean(np.array([step[name] for step in values])) for name in values[0]}
+        self._metrics, self._interval = [], _Clock()
+        return means | {
+            "step_seconds": seconds / len(values),
+            "cells_per_second": len(values) * self._batch_size / seconds,
+            "data_wait": lost[DATA] / seconds,
+        }
 
-    def _restart(self) -> None:
-        self._metrics: list[dict[str, jax.Array]] = []
-        self._start = time.perf_counter()
-        self._paused = self._waited = 0.0
+    def spent(self) -> dict[str, float]:
+        """Seconds since this was last asked: of useful steps, and lost by cause; together the time that passed."""
+        clock, self._account = self._account, _Clock()
+        return {USEFUL: clock.elapsed() - sum(clock.lost.values()), **clock.lost}
+
+
+class _Clock:
+    """Time since it was made, and how much of it was lost to what."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self.lost: dict[str, float] = defaultdict(float)
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._begin
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are finite, if any is: a skipped step has no loss."""
+    finite = values[np.isfinite(values)]
+    return float(np.mean(finite if len(finite) else values))

@@ -15,6 +15,8 @@ from lingshu_jax.diffusion.objective import training_loss
 from lingshu_jax.kernels.gene_head import KnownPlaces
 from lingshu_jax.model.compression import absent_places, densify, places_of
 from lingshu_jax.parallel.mesh import compiled_for, replicated
+from lingshu_jax.training.config import TrainingConfig
+from lingshu_jax.training.gradients import loss_and_gradients
 from lingshu_jax.training.state import ModelParts, TrainState
 from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary
 
@@ -26,10 +28,9 @@ def make_step(
     parts: ModelParts,
     tx: optax.GradientTransformation,
     measured: Array,
+    config: TrainingConfig,
     *,
     seed: int,
-    ema_decay: float,
-    condition_dropout: float,
     mesh: Mesh,
     state_shardings: TrainState,
 ) -> Step:
@@ -40,30 +41,19 @@ def make_step(
         tx: the optimizer.
         measured: bool (M, G), the distinct masks of measured genes; a batch names each cell's mask.
         seed: all noise is keyed by (seed, step, position in the global batch).
-        ema_decay: largest decay of the moving average.
-        condition_dropout: share of cells trained with the null perturbation.
         mesh: where the arrays lie.
         state_shardings: shardings of the state, in and out.
     """
-    compiled = jit_step(
-        parts.graph,
-        tx,
-        seed=seed,
-        ema_decay=ema_decay,
-        condition_dropout=condition_dropout,
-        mesh=mesh,
-        state_shardings=state_shardings,
-    )
+    compiled = jit_step(parts.graph, tx, config, seed=seed, mesh=mesh, state_shardings=state_shardings)
     return lambda state, batch: compiled(state, batch, parts.fixed, measured)
 
 
 def jit_step(
     graph: Any,
     tx: optax.GradientTransformation,
+    config: TrainingConfig,
     *,
     seed: int,
-    ema_decay: float,
-    condition_dropout: float,
     mesh: Mesh,
     state_shardings: TrainState,
 ) -> Any:
@@ -73,35 +63,61 @@ def jit_step(
         model_parts = ModelParts(graph, fixed)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def loss_of(params: Any) -> Array:
+        def loss_of(params: Any, part: Any) -> Array:
             model = model_parts.merge(params)
-            expressed = places_of(batch["genes"], model.place[...], model.gene_at.size)
-            tokens = densify(expressed, batch["counts"], batch["measured"], measured, model.gene_at[...])
-            known = KnownPlaces(expressed, absent_places(measured, model.gene_at[...]), batch["measured"])
+            expressed = places_of(part["genes"], model.place[...], model.gene_at.size)
+            tokens = densify(expressed, part["counts"], part["measured"], measured, model.gene_at[...])
+            known = KnownPlaces(expressed, absent_places(measured, model.gene_at[...]), part["measured"])
             conditions = drop_perturbation(
-                batch["conditions"],
+                part["conditions"],
                 model.conditions,
-                batch["position"],
+                part["position"],
                 jax.random.fold_in(key, _DROPOUT_STREAM),
-                condition_dropout,
+                config.condition_dropout,
             )
             noise_key = jax.random.fold_in(key, _NOISE_STREAM)
-            return training_loss(model, tokens, conditions, batch["position"], noise_key, known)
+            return training_loss(model, tokens, conditions, part["position"], noise_key, known)
 
         with compiled_for(mesh):
-            loss, gradients = jax.value_and_grad(loss_of)(state.params)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
-        ema = optax.incremental_update(params, state.ema, 1.0 - decay)
-        metrics = {
-            "loss": loss,
-            "gradient_norm": optax.tree.norm(gradients),
-            "update_norm": optax.tree.norm(updates),
-        }
-        return TrainState(state.step + 1, params, ema, opt_state), metrics
+            loss, gradients = loss_and_gradients(
+                loss_of, state.params, batch, microbatches=config.microbatches, dtype=config.parameter_dtype
+            )
+        return learn(state, loss, gradients, tx, config.ema_decay)
 
     return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, replicated(mesh)))
+
+
+def learn(
+    state: TrainState, loss: Array, gradients: Any, tx: optax.GradientTransformation, ema_decay: float
+) -> tuple[TrainState, dict[str, Array]]:
+    """The state after a step, and its metrics.
+
+    Where the loss or a gradient is not finite the step is skipped: parameters, average and moments stay as they are,
+    the step counter goes on.
+    """
+    norm = optax.tree.norm(gradients)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    ema = optax.incremental_update(params, state.ema, 1.0 - decay)
+    learned = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        {"params": params, "ema": ema, "opt_state": opt_state},
+        {"params": state.params, "ema": state.ema, "opt_state": state.opt_state},
+    )
+    skipped_in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
+    metrics = {
+        "loss": loss,
+        "gradient_norm": norm,
+        "update_norm": optax.tree.norm(updates),
+        "parameter_norm": optax.tree.norm(state.params),
+        "skipped": 1.0 - finite,
+        "skipped_in_a_row": skipped_in_a_row,
+    }
+    skipped = state.skipped + jnp.where(finite, 0, 1)
+    after = TrainState(step=state.step + 1, skipped=skipped, skipped_in_a_row=skipped_in_a_row, **learned)
+    return after, metrics
 
 
 def drop_perturbation(

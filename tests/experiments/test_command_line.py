@@ -55,6 +55,8 @@ def bad_inputs(folder: pathlib.Path) -> dict[str, tuple[list[str], str]]:
         "a pattern that matches nothing": (["ingest", str(folder / "none*.h5ad"), *out], "matches no file"),
         "a scheduler that is not there": (["ingest", good, *out, "--dask", "tcp://127.0.0.1:1"], "dask scheduler"),
         "a panel that is none": (["ingest", good, *out, "--genes.panel", "onion"], "--genes.panel onion"),
+        "runs in a bucket": (["train", "demo", "--store", "x", "--runs", "gs://bucket/runs"], "not a gs:// URL"),
+        "half of a pod": (["train", "demo", "--store", "x", "--distributed.processes", "0"], "distributed.processes"),
         "no store": (["train", "demo"], "--store"),
         "a store that is not there": (["train", "demo", "--store", str(folder / "none")], "lingshu ingest"),
         "an unknown command": (["trian"], "train"),

@@ -3,10 +3,10 @@ import dataclasses
 import pytest
 
 from data_pipelines.errors import InputError
+from experiments.blueprint import Blueprint, Cells
 from experiments.config_json import from_json, to_json
 from experiments.configs import EXPERIMENTS, load_experiment, sizes
 from experiments.configs.sizes import SIZES, DataShape
-from experiments.dry_run import describe_model, parameter_counts
 from lingshu_jax.diffusion import ControlGuidance, CosineSchedule
 from lingshu_jax.model import NoBias, NoFactors
 
@@ -22,7 +22,7 @@ def test_every_experiment_survives_json_and_tells_its_command(name):
 @pytest.mark.parametrize("genes", [299, 18_080])
 def test_sizes_fit_any_panel(size, genes):
     shape = DataShape(cells=1_000, genes=genes)
-    counts = parameter_counts(load_experiment("perturb", size=size, shape=shape), genes)
+    counts = Blueprint(load_experiment("perturb", size=size, shape=shape), Cells(genes=genes)).weights
     assert counts["blocks"] > 10_000
 
 
@@ -30,15 +30,14 @@ def test_the_papers_sizes():
     """Section 3 and 4: 85.2 M weights in the blocks, 13.1 M in each of W_down and W_up, 565 and 2,260 positions."""
     for name, patches in (("paper-s32", 565), ("paper-s8", 2_260)):
         experiment = load_experiment(name)
-        counts = parameter_counts(experiment, 18_080)
+        counts = Blueprint(experiment, Cells()).weights
         assert round(counts["blocks"] / 1e6, 1) == 85.2
         assert counts["patch_embedding"] == patches * 640
-        assert f"{patches:,} patch positions" in describe_model(experiment, None)
         assert isinstance(experiment.model.start, NoBias) and isinstance(experiment.model.factors, NoFactors)
         assert experiment.sampler.schedule == CosineSchedule(steps=3)
         assert experiment.sampler.guidance == ControlGuidance(scale=2.0)
-    assert round(parameter_counts(load_experiment("paper-s32"), 18_080)["w_down"] / 1e6, 1) == 13.1
-    assert round(parameter_counts(load_experiment("paper-s32"), 18_080)["w_up"] / 1e6, 1) == 13.1
+    counts = Blueprint(load_experiment("paper-s32"), Cells()).weights
+    assert round(counts["w_down"] / 1e6, 1) == round(counts["w_up"] / 1e6, 1) == 13.1
 
 
 def test_unknown_names_are_refused_with_the_nearest():
@@ -68,14 +67,3 @@ def test_the_size_follows_device_and_data(monkeypatch):
     monkeypatch.setattr(sizes, "accelerator_visible", lambda: True)
     assert load_experiment("perturb", shape=few).model.width == 256
     assert load_experiment("perturb", shape=large).model.width == 640
-
-
-def test_an_accelerator_is_a_device_file_and_not_the_question(monkeypatch, tmp_path):
-    class Devices(type(tmp_path)):
-        def __new__(cls, *_):
-            return tmp_path
-
-    monkeypatch.setattr(sizes.pathlib, "Path", Devices)
-    assert not sizes.accelerator_visible()
-    (tmp_path / "nvidia0").touch()
-    assert sizes.accelerator_visible()

@@ -1,19 +1,22 @@
 import json
-import os
 import pathlib
 import re
+import shutil
 import signal
-import subprocess
-import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lingshu_jax.training.step as step_module
+from data_pipelines.errors import InputError
 from experiments import load_run
 from experiments.__main__ import run
 from experiments.runs import RunFolder, find_run, locked
 from tests.experiments.conftest import train_arguments
+from tests.experiments.processes import start
+from tests.lingshu_jax.training.setup import limit_files
 
 SHORT = "--training.steps 12 --training.log-every 4 --training.evaluate-every 6 --training.save-every 6".split()
 
@@ -41,6 +44,92 @@ def test_another_experiment_under_the_same_name_is_refused(store, runs, capsys):
     assert "training.steps: 12 -> 13" in capsys.readouterr().err
 
 
+def test_what_differs_is_listed_one_setting_a_line(store, runs, capsys):
+    other = [
+        "--model.width",
+        "32",
+        "--seed",
+        "3",
+        "--mesh.fsdp",
+        "2",
+        "--training.keep",
+        "9",
+        "--training.microbatches",
+        "2",
+    ]
+    assert run(train_arguments(store, runs, "--run", "tiny", *SHORT, *other)) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith("run 'tiny' was started with other settings. Use the same ones, or another --run name.")
+    assert said[1:] == ["  model.width: 16 -> 32", "  seed: 0 -> 3"]
+
+
+def test_another_split_of_the_store_is_refused(store, runs, capsys):
+    assert run(["split", str(store), "--name", "other", "--kind", "cells"]) == 0
+    assert run(train_arguments(store, runs, "--run", "tiny", *SHORT, "--data.split", "other")) == 2
+    said = capsys.readouterr().err
+    assert "data.split: default -> other" in said and "split_hash: " in said
+
+
+def damaged_copy(runs, folder: pathlib.Path, step: int = 12) -> RunFolder:
+    """The finished run with one bit of a checkpoint's weights turned."""
+    copy = RunFolder(folder / "perturb" / "tiny")
+    shutil.copytree(find_run("tiny", runs).path, copy.path)
+    files = (path for path in (copy.checkpoints / str(step) / "ema").rglob("*") if path.is_file())
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(bytes(content))
+    return copy
+
+
+def test_a_finished_run_with_a_damaged_end_is_trained_to_the_end_again(store, runs, tmp_path, capsys):
+    copy = damaged_copy(runs, tmp_path)
+    assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT)) == 0
+    said = capsys.readouterr()
+    assert "resumes at step 6" in said.out and "finished at step 12" in said.out
+    (line,) = [line for line in said.err.splitlines() if "damaged" in line]
+    assert re.search(r"checkpoint .*/12 is damaged: ema/.* is not what was written. The one of step 6 is used", line)
+    assert losses(copy)[12] == losses(find_run("tiny", runs))[12]
+    assert load_run(str(copy.path)).step == 12
+
+
+def test_a_damaged_checkpoint_is_not_sampled_from(runs, tmp_path, capsys):
+    copy = damaged_copy(runs, tmp_path)
+    assert load_run(str(copy.path)).step == 6
+    assert "/12 is damaged: ema/" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"/12 is damaged: ema/.*Take another one \(6\)"):
+        load_run(str(copy.path), step=12)
+
+
+def test_a_run_of_damaged_checkpoints_only_is_refused(store, runs, tmp_path, capsys):
+    copy = damaged_copy(runs, tmp_path)
+    (copy.checkpoints / "6" / "checksums.json").unlink()
+    assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT)) == 2
+    assert "No other is left" in capsys.readouterr().err
+    assert {path.name for path in copy.checkpoints.iterdir()} == {"6", "12"}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(store, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(step_module, "training_loss", lambda *arguments: jnp.float32(jnp.nan))
+    assert run(train_arguments(store, tmp_path, *SHORT, "--training.max-skipped", "3")) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lingshu train:")]
+    assert "not finite in 3 steps in a row, the last one step 3 on batch {" in line
+    assert "No checkpoint was saved before." in line and "--optimizer.learning-rate" in line
+
+
+def test_an_end_that_cannot_be_saved_is_told_in_one_line(store, tmp_path, capsys):
+    settings = "--training.steps 2 --training.evaluate-every 50 --training.save-every 1".split()
+    limit_files(16_384)
+    try:
+        assert run(train_arguments(store, tmp_path, *settings)) == 2
+    finally:
+        limit_files(-1)
+    said = capsys.readouterr().err
+    (line,) = [line for line in said.splitlines() if line.startswith("lingshu train:")]
+    assert "the checkpoint of step 2 could not be saved (File too large)" in line and "Make room" in line
+    assert "Traceback" not in said and "Training goes on; the next save tries again." in said
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", "", "latest", "-x y", "n" * 200])
 def test_names_that_no_reference_finds_are_refused(name, store, tmp_path, capsys):
     assert run(train_arguments(store, tmp_path, f"--run={name}")) == 2
@@ -56,7 +145,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(store, runs, capsys):
 
 def test_a_mesh_that_does_not_fit_is_refused(store, tmp_path, capsys):
     assert run(train_arguments(store, tmp_path, "--mesh.fsdp", "3")) == 2
-    assert "divisor of 8" in capsys.readouterr().err
+    assert "need a multiple of 3 devices, there are 8. Nearest: --mesh.data" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -67,8 +156,6 @@ def test_runs_lists_the_run(runs, capsys):
 
 def test_a_checkpoint_needs_nothing_else(runs, tmp_path):
     """The run folder alone, moved, is enough to load and sample."""
-    import shutil
-
     import pandas as pd
 
     moved = tmp_path / "moved"
@@ -77,18 +164,6 @@ def test_a_checkpoint_needs_nothing_else(runs, tmp_path):
     table = pd.DataFrame({"cell_line": ["line_A"], "target_gene": ["non-targeting"], "n_cells": [3]})
     cells = loaded.sample(table)
     assert cells.shape == (3, 60) and np.issubdtype(cells.X.dtype, np.integer)
-
-
-def start(arguments, cwd) -> subprocess.Popen:
-    environment = {**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments", *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def wait_for_line(process, pattern) -> str:
@@ -117,21 +192,20 @@ def losses(folder: RunFolder) -> dict[int, float]:
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_goes_on_as_if_nothing_had_happened(store, tmp_path):
-    root = pathlib.Path(__file__).parent.parent.parent
     settings = (
         "--training.steps 150 --training.log-every 1 --training.evaluate-every 150 --training.save-every 10".split()
     )
-    whole = start(train_arguments(store, tmp_path, "--run", "whole", *settings), root)
+    whole = start(train_arguments(store, tmp_path, "--run", "whole", *settings))
     said, _ = whole.communicate(timeout=300)
     assert whole.returncode == 0, said
     arguments = train_arguments(store, tmp_path, "--run", "killed", *settings)
     saved = 0
     for _ in range(2):
-        process = start(arguments, root)
+        process = start(arguments)
         saved = wait_for_checkpoint(tmp_path / "perturb" / "killed" / "checkpoints", process, after=saved)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
-    last = start(arguments, root)
+    last = start(arguments)
     said, _ = last.communicate(timeout=300)
     assert last.returncode == 0, said
     assert int(re.search(r"resumes at step (\d+)", said)[1]) >= saved
@@ -141,11 +215,10 @@ def test_killed_and_started_again_it_goes_on_as_if_nothing_had_happened(store, t
 
 @pytest.mark.slow
 def test_sigterm_saves_and_asks_to_be_started_again(store, tmp_path):
-    root = pathlib.Path(__file__).parent.parent.parent
     arguments = train_arguments(
         store, tmp_path, "--run", "stopped", "--training.log-every", "1", "--training.steps", "500"
     )
-    process = start(arguments, root)
+    process = start(arguments)
     wait_for_line(process, r"^step 3/500  loss")
     begin = time.monotonic()
     process.send_signal(signal.SIGTERM)

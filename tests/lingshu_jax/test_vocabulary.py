@@ -77,3 +77,28 @@ def test_two_perturbation_fields_are_refused():
 
 def test_nearest_ignores_case():
     assert nearest("stat1", ["STAT1", "JAK2"]).startswith("STAT1")
+
+
+def test_new_labels_get_rows_behind_the_known_ones():
+    old = ConditionVocabulary(
+        (
+            ConditionField(name="line", labels=("A", "C")),
+            ConditionField(name="gone", labels=("x",)),
+            ConditionField(name="target", kind="perturbation", labels=("X", "Y"), controls=("ctrl",)),
+        )
+    )
+    new = ConditionVocabulary(
+        (
+            ConditionField(name="donor", labels=("d",)),
+            ConditionField(name="line", labels=("B", "C")),
+            ConditionField(name="target", kind="perturbation", labels=("W", "Y"), controls=("PBS", "ctrl")),
+        )
+    )
+    both = old.extended(new)
+    assert both.names == ("donor", "line", "target")
+    assert both.field("line").labels == ("A", "C", "B")
+    assert both.field("target").labels == ("X", "Y", "W") and both.field("target").controls == ("ctrl", "PBS")
+    for label in ("X", "Y", "ctrl"):
+        assert both.field("target").row(label) == old.field("target").row(label)
+    with pytest.raises(ValueError, match="'line' was a category and would become a perturbation"):
+        old.extended(ConditionVocabulary((ConditionField(name="line", kind="perturbation", controls=("c",)),)))

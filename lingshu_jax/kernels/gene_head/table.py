@@ -45,10 +45,11 @@ def token_table(
     With `zero_origin` the zero-count token's row is subtracted from every row, so that an unexpressed gene adds exactly
     nothing. ABSENT is always relative to it: it adds (E[ABSENT] - E[0]) @ W_down[s]. Built in fp32, cast once.
     """
+    embedding = embedding.astype(jnp.float32)
     origin = embedding[:1]
     rows = jnp.arange(INPUT_VOCAB_SIZE)[:, None]
     shifted = embedding - origin if zero_origin else jnp.where(rows == ABSENT, embedding - origin, embedding)
-    table = jnp.einsum("td,sde->ste", shifted, w_down, preferred_element_type=jnp.float32) * scale
+    table = jnp.einsum("td,sde->ste", shifted, w_down.astype(jnp.float32)) * scale
     return jnp.pad(table, ((0, 0), (0, 1), (0, 0))).astype(dtype)
 
 

@@ -1,6 +1,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lingshu_jax.kernels.gene_head import PADDING
 from lingshu_jax.model.compression import GeneLayout, densify, places_of, to_panel, to_patches
@@ -48,3 +50,27 @@ def test_pairs_become_the_tokens_of_their_cells():
     expected = np.where(measured[source], encode_counts(counts), ABSENT)
     np.testing.assert_array_equal(to_panel(patches, jnp.asarray(layout.place)), expected)
     assert (np.asarray(patches)[:, layout.gene_at == 37] == PADDING).all()
+
+
+@given(
+    genes=st.integers(1, 40),
+    slots=st.integers(1, 6),
+    removed=st.sets(st.integers(0, 39)),
+    new=st.integers(0, 20),
+    seed=st.integers(0, 5),
+)
+def test_another_panel_keeps_every_known_place(genes, slots, removed, new, seed):
+    layout = GeneLayout.random(genes, slots, seed=seed)
+    kept = [gene for gene in range(genes) if gene not in removed] or [0]
+    known = np.random.default_rng(seed).permutation(kept + [-1] * new)
+    adapted = layout.adapted(known)
+    np.testing.assert_array_equal(adapted.place[known >= 0], layout.place[known[known >= 0]])
+    assert len(set(adapted.place.tolist())) == len(known)
+    gone = set(layout.place.tolist()) - set(adapted.place[known >= 0].tolist())
+    assert set(adapted.retired) == gone and not gone & set(adapted.place.tolist())
+    free = layout.patches * slots - genes
+    assert adapted.patches == layout.patches + -(-max(0, new - free) // slots)
+    assert GeneLayout.from_json(adapted.to_json()).gene_at.tolist() == adapted.gene_at.tolist()
+    assert (adapted.gene_at.reshape(-1)[list(gone)] == len(known) + 1).all()
+    again = adapted.adapted(np.arange(len(known)))
+    assert again.retired == adapted.retired and (again.place == adapted.place).all()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lingshu_jax.parallel.config import MeshConfig
-from lingshu_jax.parallel.mesh import check_batch, make_mesh, to_global
+from lingshu_jax.parallel.mesh import make_mesh, to_global
 
 
 def test_data_takes_the_devices_that_are_left():
@@ -16,13 +16,6 @@ def test_an_impossible_mesh_is_explained():
         make_mesh(MeshConfig(data=5, fsdp=3))
     with pytest.raises(ValueError, match=r"mesh\.fsdp must be >= 1"):
         MeshConfig(fsdp=0)
-
-
-def test_a_batch_that_does_not_divide_names_the_nearest_that_do():
-    mesh = make_mesh(MeshConfig())
-    check_batch(64, mesh)
-    with pytest.raises(ValueError, match=r"batch_size 36 does not divide.*nearest: 32, 64"):
-        check_batch(36, mesh)
 
 
 def test_batches_lie_over_data_and_fsdp():

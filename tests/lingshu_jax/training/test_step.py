@@ -1,17 +1,22 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from lingshu_jax.parallel.config import MeshConfig
+from lingshu_jax.training.config import OptimizerConfig
+from lingshu_jax.training.gradients import rounded
+from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.step import drop_perturbation
 from lingshu_jax.vocabulary import NULL_ROW
 from tests.lingshu_jax.tiny import VOCABULARY, conditions
-from tests.lingshu_jax.training.setup import batch, setup_on
+from tests.lingshu_jax.training.setup import bad_batch, batch, poisoned, setup_on
 
+STEPS = 20
 MESHES = [
-    MeshConfig(data=1, fsdp=4, tensor=2),
     MeshConfig(data=2, fsdp=2, tensor=2),
+    pytest.param(MeshConfig(data=8), marks=pytest.mark.slow),
     pytest.param(MeshConfig(data=1, fsdp=8), marks=pytest.mark.slow),
     pytest.param(MeshConfig(data=4, tensor=2), marks=pytest.mark.slow),
 ]
@@ -19,7 +24,10 @@ MESHES = [
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
 def test_losses_do_not_depend_on_the_mesh(mesh):
-    losses = [setup.train(setup.init(), 0, 4)[1] for setup in (setup_on(), setup_on(mesh))]
+    """Against one device."""
+    with jax.default_matmul_precision("highest"):
+        setups = setup_on(MeshConfig(data=1), devices=1), setup_on(mesh)
+        losses = [setup.train(setup.init(), 0, STEPS)[1] for setup in setups]
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
@@ -67,3 +75,61 @@ def test_dropout_touches_only_the_perturbation():
     is_null = np.asarray(dropped["target"]) == NULL_ROW
     assert 0.2 < is_null.mean() < 0.3
     np.testing.assert_array_equal(np.asarray(dropped["target"])[~is_null], np.asarray(rows["target"])[~is_null])
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)], ids=str)
+def test_microbatches_give_the_loss_and_gradients_of_the_whole_batch(mesh):
+    (state, losses), (parts, again) = (
+        setup.train(setup.init(), 0, 4) for setup in (setup_on(), setup_on(mesh, microbatches=4))
+    )
+    np.testing.assert_allclose(losses, again, rtol=1e-5)
+    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(parts.params), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+@pytest.mark.parametrize("training", [{}, {"microbatches": 2}], ids=str)
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(monkeypatch, training):
+    setup = poisoned(setup_on(**training), monkeypatch)
+    state, _ = setup.train(setup.init(), 0, 2)
+    before = jax.tree.map(np.array, state)
+    for n in (2, 3):
+        state, metrics = setup.step(state, setup.to_device(bad_batch(n)))
+    assert not np.isfinite(metrics["loss"]) and int(metrics["skipped_in_a_row"]) == 2
+    assert (int(state.step), int(state.skipped), int(state.skipped_in_a_row)) == (4, 2, 2)
+    for kept, was in zip(
+        jax.tree.leaves((state.params, state.ema, state.opt_state)),
+        jax.tree.leaves((before.params, before.ema, before.opt_state)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(kept, was)
+    state, metrics = setup.step(state, setup.to_device(batch(4)))
+    assert np.isfinite(metrics["loss"]) and (int(state.skipped), int(state.skipped_in_a_row)) == (2, 0)
+
+
+def test_gradients_are_clipped_to_a_global_norm():
+    tx = make_optimizer(OptimizerConfig(clip_norm=0.5, b1=0.0, b2=0.0), 10)
+    gradients = {"a": jnp.full((3, 4), 2.0), "b": jnp.full((5,), -1.0)}
+    clipped, _ = optax.clip_by_global_norm(0.5).update(gradients, optax.EmptyState())
+    first, _ = tx.update(gradients, tx.init(gradients), gradients)
+    same, _ = tx.update(clipped, tx.init(gradients), gradients)
+    assert float(optax.tree.norm(clipped)) == pytest.approx(0.5)
+    jax.tree.map(np.testing.assert_array_equal, first, same)
+
+
+def test_low_precision_parameters_have_a_master_copy_of_full_precision():
+    setup, full = setup_on(parameter_dtype="bfloat16"), setup_on()
+    (state, losses), (_, expected) = (one.train(one.init(), 0, 6) for one in (setup, full))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((state.params, state.ema))} == {"float32"}
+    assert losses[1:] != expected[1:]
+    np.testing.assert_allclose(losses, expected, rtol=2e-2)
+    master = np.asarray(state.params["w_down"][...])
+    assert np.abs(master - master.astype(jnp.bfloat16).astype(np.float32)).max() > 0
+
+
+def test_rounding_leaves_norms_and_vectors_alone():
+    lowered = rounded(setup_on().init().params, "bfloat16")
+    by_type = {
+        jax.tree_util.keystr(path): leaf.dtype.name for path, leaf in jax.tree_util.tree_leaves_with_path(lowered)
+    }
+    assert {kind for name, kind in by_type.items() if "norm" in name} == {"float32"}
+    assert {kind for name, kind in by_type.items() if "qkv" in name or "w_down" in name} == {"bfloat16"}

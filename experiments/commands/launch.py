@@ -1,0 +1,73 @@
+"""`lingshu launch slurm|jobset EXPERIMENT ...`: write a cluster job that runs `lingshu train` with these arguments."""
+
+import dataclasses
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from data_pipelines.errors import InputError
+from experiments.command_line import parse, take_prefixed
+from experiments.commands.train import parse_options
+from experiments.launch import jobset, slurm
+from experiments.launch.config import JobSetConfig, SlurmConfig
+from lingshu_jax.vocabulary import nearest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchSlurm:
+    """Options of `lingshu launch slurm`; all others are those of `lingshu train`."""
+
+    launch: SlurmConfig = SlurmConfig()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchJobSet:
+    """Options of `lingshu launch jobset`; all others are those of `lingshu train`."""
+
+    launch: JobSetConfig
+
+
+CLUSTERS = {"slurm": LaunchSlurm, "jobset": LaunchJobSet}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Write the script or manifest, and print how to submit it."""
+    cluster, *rest = arguments or [""]
+    if cluster in ("-h", "--help"):
+        print(f"usage: lingshu launch {'|'.join(CLUSTERS)} EXPERIMENT --store STORE [--launch.* ...] [TRAIN OPTIONS]")
+        return 0
+    if cluster not in CLUSTERS:
+        raise InputError(f"no cluster {cluster!r} to launch on (nearest: {nearest(cluster, CLUSTERS)}).")
+    given, training = take_prefixed(rest, "launch")
+    asks_help = bool({"-h", "--help"} & set(training))
+    options = parse(
+        CLUSTERS[cluster],
+        ["--help"] if asks_help else [word for name, value in given.items() for word in (f"--launch.{name}", value)],
+        prog=f"lingshu launch {cluster}",
+        description="Write a cluster job for `lingshu train`.",
+    )
+    _check_training(training)
+    return _write(options.launch, ["lingshu", "train", *training])
+
+
+def _check_training(arguments: list[str]) -> None:
+    """Refuse what `lingshu train` would refuse, but for the store, which the cluster alone may see."""
+    parsed = parse_options(arguments, look_into_store=False)
+    if parsed.store is None:
+        raise InputError("no store given. Pass the one that the cluster sees: --store STORE")
+    if parsed.dry_run:
+        raise InputError("--dry-run needs no cluster: lingshu train EXPERIMENT --dry-run --topology v5e:16x16")
+
+
+def _write(config: SlurmConfig | JobSetConfig, command: list[str]) -> int:
+    if isinstance(config, SlurmConfig):
+        text, suffix, submit = slurm.render(config, command), "sbatch", ["sbatch"]
+    else:
+        text, suffix, submit = jobset.render(config, command), "yaml", ["kubectl", "apply", "-f"]
+    out = pathlib.Path(config.out or f"{config.name}.{suffix}")
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text(text)
+    partial.replace(out)
+    print(f"{out}: {shlex.join(command)}")
+    print(f"next: {shlex.join([*submit, str(out)])}")
+    return 0

@@ -1,0 +1,84 @@
+"""What a cluster job needs to know beside the training command; checked before anything is written."""
+
+import dataclasses
+import re
+
+_WORD = re.compile(r"[A-Za-z0-9][\w.:/+@-]*")
+_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_TIME = re.compile(r"(\d+-)?\d{1,3}(:\d{2}){0,2}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlurmConfig:
+    """A SLURM job."""
+
+    nodes: int = 1
+    """Machines."""
+    devices: int = 8
+    """GPUs of each machine; each has a process of its own."""
+    name: str = "lingshu"
+    """Name of the job."""
+    time: str = "24:00:00"
+    """Time limit of one start; the job is queued again when it ends in the middle of a run."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    grace_seconds: int = 300
+    """SIGTERM comes so long before the time limit: enough to save a checkpoint."""
+    setup: str = ""
+    """Shell lines before the command: modules, an environment."""
+    out: str | None = None
+    """Where the script is written; NAME.sbatch where not given."""
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "nodes", "devices", "grace_seconds")
+        for name in ("name", "partition", "account", "qos"):
+            value = getattr(self, name)
+            if value is not None and not _WORD.fullmatch(value):
+                raise ValueError(f"launch.{name} {value!r} must be one word of letters, digits and . : / + @ - _")
+        if not _TIME.fullmatch(self.time):
+            raise ValueError(f"launch.time {self.time!r} is no SLURM time. Write HH:MM:SS or D-HH:MM:SS.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobSetConfig:
+    """A JobSet on Kubernetes (GKE): one pod per machine, one process per pod."""
+
+    image: str
+    """Container image in which `lingshu` is installed."""
+    topology: str | None = None
+    """A TPU slice: v5e:16x16, v5p:8x8x8, v6e:16x16; machines and chips follow from it. None: GPUs."""
+    nodes: int = 1
+    """GPU machines."""
+    devices: int = 8
+    """GPUs of each machine."""
+    name: str = "lingshu"
+    """Name of the JobSet: a DNS label."""
+    namespace: str = "default"
+    grace_seconds: int = 300
+    """Kubernetes waits so long between SIGTERM and SIGKILL: enough to save a checkpoint."""
+    max_restarts: int = 100
+    """Restarts after failures; those after an exit with status 75 are not counted."""
+    service_account: str | None = None
+    """Kubernetes service account with access to the buckets of store and runs."""
+    out: str | None = None
+    """Where the manifest is written; NAME.yaml where not given."""
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "nodes", "devices", "grace_seconds", "max_restarts")
+        for name in ("name", "namespace"):
+            if not _LABEL.fullmatch(getattr(self, name)):
+                raise ValueError(
+                    f"launch.{name} {getattr(self, name)!r} must be a DNS label: up to 40 lower-case letters, digits "
+                    "and -, beginning with a letter."
+                )
+        for name in ("image", "service_account"):
+            value = getattr(self, name)
+            if value is not None and not _WORD.fullmatch(value):
+                raise ValueError(f"launch.{name} {value!r} is none.")
+
+
+def _check_counts(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"launch.{name} must be >= 1, got {getattr(config, name)}.")

@@ -1,0 +1,101 @@
+"""Is a checkpoint on disk what was saved? CRC-32C sums of every file, written before the checkpoint gets its name."""
+
+import concurrent.futures
+import dataclasses
+import json
+from collections.abc import Iterable
+
+import google_crc32c
+from etils import epath
+
+CHECKSUMS = "checksums.json"
+ORBAX_INDEX = "_CHECKPOINT_METADATA"
+"""Orbax writes the time into it when all else is written: it is only known to be JSON."""
+_CHUNK = 4 * 2**20
+_THREADS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSum:
+    """Size in bytes and CRC-32C of a file."""
+
+    size: int
+    crc32c: int
+
+
+def write_checksums(folder: epath.Path) -> None:
+    """Sum every file under a folder into one file of it."""
+    names = sorted(name for name in _files(folder) if name not in (CHECKSUMS, ORBAX_INDEX))
+    sums = {name: dataclasses.asdict(found) for name, found in zip(names, _sums(folder, names), strict=True)}
+    (folder / CHECKSUMS).write_text(json.dumps(sums, indent=1))
+
+
+def difference(folder: epath.Path, items: Iterable[str] | None = None) -> str | None:
+    """What is missing from a checkpoint or has not its size, as a phrase that names the file; None where nothing is.
+
+    Reads one file only.
+
+    Args:
+        folder: the checkpoint.
+        items: only these items (folders of it) are looked at, since only they will be read; None looks at all.
+    """
+    try:
+        for name, was in _expected(folder, items).items():
+            path = folder / name
+            if not path.exists():
+                return f"{name} is missing"
+            if (size := path.stat().length) != was.size:
+                return f"{name} has {size:,} bytes of {was.size:,}"
+        if not (folder / ORBAX_INDEX).exists():
+            return f"{ORBAX_INDEX} is missing"
+    except FileNotFoundError:
+        return "it was not written to the end" if any(folder.iterdir()) else "its folder is empty"
+    except (OSError, ValueError, TypeError, AttributeError):
+        return f"{CHECKSUMS} cannot be read"
+    try:
+        json.loads((folder / ORBAX_INDEX).read_text())
+    except (OSError, ValueError):
+        return f"{ORBAX_INDEX} cannot be read"
+    return None
+
+
+def damage(folder: epath.Path, items: Iterable[str] | None = None) -> str | None:
+    """`difference`, and which file has other contents than were written. Reads everything."""
+    wrong = difference(folder, items)
+    if wrong is not None:
+        return wrong
+    expected = _expected(folder, items)
+    try:
+        for (name, was), found in zip(expected.items(), _sums(folder, list(expected)), strict=True):
+            if found != was:
+                return f"{name} is not what was written"
+    except OSError as error:
+        return f"{error.filename or 'a file'} cannot be read ({error.strerror or error})"
+    return None
+
+
+def _expected(folder: epath.Path, items: Iterable[str] | None) -> dict[str, FileSum]:
+    sums = json.loads((folder / CHECKSUMS).read_text())
+    return {name: FileSum(**entry) for name, entry in sums.items() if items is None or name.split("/")[0] in items}
+
+
+def _files(folder: epath.Path, prefix: str = "") -> Iterable[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _files(entry, f"{prefix}{entry.name}/")
+        else:
+            yield prefix + entry.name
+
+
+def _sums(folder: epath.Path, names: list[str]) -> Iterable[FileSum]:
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(lambda name: _sum(folder / name), names)
+
+
+def _sum(path: epath.Path) -> FileSum:
+    size, checksum = 0, google_crc32c.Checksum()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size += len(chunk)
+            checksum.update(chunk)
+    return FileSum(size, int.from_bytes(checksum.digest(), "big"))

@@ -55,7 +55,7 @@ def lower_sampling_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
     arrays = jax.tree.map(
         lambda leaf, sharding: _like(leaf.shape, leaf.dtype, sharding), parts.arrays, shardings(parts.arrays, mesh)
     )
-    rows, everywhere = batch_sharding(mesh), replicated(mesh)
+    rows = batch_sharding(mesh)
     conditions = {field.name: _like((cells,), jnp.int32, rows) for field in blueprint.vocabulary.fields}
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), cells))
     tokens = _like((cells, genes), jnp.int32, rows)

@@ -54,7 +54,7 @@ def _check_values(options: Any, path: str = "--") -> None:
                 f"{name} must be a folder that is mounted here, not a {scheme[1]}:// URL: run folders in object stores "
                 f"are not part of this version. Mount the bucket, and pass its path."
             )
-        elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:
+        elif field.name == "seed" and isinstance(value, int) and not 0 <= value <= LARGEST_SEED:
             raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
 
 

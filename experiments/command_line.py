@@ -47,6 +47,8 @@ def _check_values(options: Any, path: str = "--") -> None:
         value, name = getattr(options, field.name), path + field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
             _check_values(value, "--" if field.name == "config" else f"{name}.")
+        elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:
+            raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} must be a finite number, got {value}.")
         elif isinstance(value, pathlib.Path) and (scheme := _SCHEME.match(str(value))):
@@ -54,8 +56,6 @@ def _check_values(options: Any, path: str = "--") -> None:
                 f"{name} must be a folder that is mounted here, not a {scheme[1]}:// URL: run folders in object stores "
                 f"are not part of this version. Mount the bucket, and pass its path."
             )
-        elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:
-            raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
 
 
 def one_line(text: str) -> str:

@@ -20,7 +20,7 @@ from jax._src import distributed as jax_distributed
 
 from lingshu_jax.parallel.cluster import Place
 from lingshu_jax.parallel.config import DistributedConfig
-from lingshu_jax.parallel.roll_call import Lines, MissingProcesses, call_roll, hung_up
+from lingshu_jax.parallel.roll_call import LeaderFailed, Lines, MissingProcesses, call_roll, hung_up
 
 START_AGAIN = 75
 """Exit status of a process that stopped early through no fault of the run's settings: start it again."""
@@ -29,10 +29,6 @@ WAIT_SECONDS = 1800
 _LEAVE_SECONDS = 10
 _heartbeat_seconds = 0
 _uses: collections.Counter[str] = collections.Counter()
-
-
-class LeaderFailed(ValueError):
-    """Process 0 could not do what all wait for; carries its message."""
 
 
 def start(place: Place, config: DistributedConfig) -> None:

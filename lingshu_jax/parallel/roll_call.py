@@ -19,6 +19,10 @@ class MissingProcesses(RuntimeError):
     """Some processes of the run have not arrived; names them."""
 
 
+class LeaderFailed(ValueError):
+    """Process 0 could not do what all wait for; carries its message."""
+
+
 Lines = dict[int, socket.socket]
 """Open connections by process: of process 0 to all others, of any other to process 0."""
 

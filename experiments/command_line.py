@@ -44,7 +44,8 @@ LARGEST_SEED = 2**32 - 1
 def _check_values(options: Any, path: str = "--") -> None:
     """Require finite numbers, folders of this machine and possible seeds, anywhere in nested dataclasses."""
     for field in dataclasses.fields(options):
-        value, name = getattr(options, field.name), path + field.name.replace("_", "-")
+        value: Any = getattr(options, field.name)
+        name = path + field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
             _check_values(value, "--" if field.name == "config" else f"{name}.")
         elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:

@@ -44,9 +44,12 @@ LARGEST_SEED = 2**32 - 1
 def _check_values(options: Any, path: str = "--") -> None:
     """Require finite numbers, folders of this machine and possible seeds, anywhere in nested dataclasses."""
     for field in dataclasses.fields(options):
-        value, name = getattr(options, field.name), path + field.name.replace("_", "-")
+        value: Any = getattr(options, field.name)
+        name = path + field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
             _check_values(value, "--" if field.name == "config" else f"{name}.")
+        elif field.name == "seed" and not 0 <= value <= LARGEST_SEED:
+            raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} must be a finite number, got {value}.")
         elif isinstance(value, pathlib.Path) and (scheme := _SCHEME.match(str(value))):
@@ -54,8 +57,6 @@ def _check_values(options: Any, path: str = "--") -> None:
                 f"{name} must be a folder that is mounted here, not a {scheme[1]}:// URL: run folders in object stores "
                 f"are not part of this version. Mount the bucket, and pass its path."
             )
-        elif field.name == "seed" and isinstance(value, int) and not 0 <= value <= LARGEST_SEED:
-            raise InputError(f"{name} must lie in 0..{LARGEST_SEED}, got {value}.")
 
 
 def one_line(text: str) -> str:

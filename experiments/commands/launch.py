@@ -35,7 +35,8 @@ def run(arguments: Sequence[str]) -> int:
     cluster, *rest = arguments or [""]
     if cluster in ("-h", "--help"):
         print(f"usage: lingshu launch {'|'.join(CLUSTERS)} EXPERIMENT --store STORE [--launch.* ...] [TRAIN OPTIONS]")
-        return 0
+        print("lingshu launch slurm --help and lingshu launch jobset --help tell the --launch options.")
+        raise SystemExit(0)
     if cluster not in CLUSTERS:
         raise InputError(f"no cluster {cluster!r} to launch on (nearest: {nearest(cluster, CLUSTERS)}).")
     given, training = take_prefixed(rest, "launch")

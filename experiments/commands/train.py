@@ -21,7 +21,7 @@ from experiments.experiment import Experiment
 from experiments.profiling import ProfiledSteps
 from lingshu_jax.parallel.cluster import find_place
 from lingshu_jax.parallel.config import DistributedConfig
-from lingshu_jax.parallel.roll_call import MissingProcesses
+from lingshu_jax.parallel.roll_call import LeaderFailed, MissingProcesses
 
 if TYPE_CHECKING:
     from experiments.train import TrainResult
@@ -93,6 +93,8 @@ def run(arguments: Sequence[str]) -> int:
             profile=profile,
         )
         return say_result(train(job), options)
+    except LeaderFailed as error:
+        raise InputError(f"process 0 says: {error}") from error
     except MissingProcesses as error:
         print(f"lingshu train: {error}. Start all processes again.", file=sys.stderr)
         return START_AGAIN

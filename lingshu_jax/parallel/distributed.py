@@ -20,19 +20,15 @@ from jax._src import distributed as jax_distributed
 
 from lingshu_jax.parallel.cluster import Place
 from lingshu_jax.parallel.config import DistributedConfig
-from lingshu_jax.parallel.roll_call import Lines, MissingProcesses, call_roll, hung_up
+from lingshu_jax.parallel.roll_call import LeaderFailed, Lines, MissingProcesses, call_roll, hung_up
 
 START_AGAIN = 75
 """Exit status of a process that stopped early through no fault of the run's settings: start it again."""
 WAIT_SECONDS = 1800
 """How long a decision of process 0, as reading data or verifying a checkpoint, may take."""
-_LEAVE_SECONDS = 10
+_LEAVE_SECONDS, _PATIENCE_SECONDS = 10, 3
 _heartbeat_seconds = 0
 _uses: collections.Counter[str] = collections.Counter()
-
-
-class LeaderFailed(ValueError):
-    """Process 0 could not do what all wait for; carries its message."""
 
 
 def start(place: Place, config: DistributedConfig) -> None:
@@ -164,7 +160,7 @@ def _end(status: int) -> None:
 
 def _lost(place: Place, lines: Lines, *_: Any) -> None:
     """The coordination service says that a process is gone: nothing that this one computes can be finished."""
-    gone = ", ".join(f"process {process}" for process in hung_up(lines)) or "another process"
+    gone = ", ".join(f"process {process}" for process in hung_up(lines, _PATIENCE_SECONDS)) or "another process"
     who = f"{gone} (the coordinator, {place.coordinator})" if gone == "process 0" else gone
     print(
         f"lingshu: process {place.process} lost {who}: it ended or does not answer. What was saved is kept; start all "

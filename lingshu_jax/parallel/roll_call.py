@@ -19,6 +19,10 @@ class MissingProcesses(RuntimeError):
     """Some processes of the run have not arrived; names them."""
 
 
+class LeaderFailed(ValueError):
+    """Process 0 could not do what all wait for; carries its message."""
+
+
 Lines = dict[int, socket.socket]
 """Open connections by process: of process 0 to all others, of any other to process 0."""
 
@@ -40,9 +44,14 @@ def call_roll(place: Place, seconds: float) -> Lines:
     return lines
 
 
-def hung_up(lines: Lines) -> list[int]:
-    """Which processes at the other ends have ended."""
-    return [process for process, line in lines.items() if _at_end(line)]
+def hung_up(lines: Lines, patience: float = 0.0) -> list[int]:
+    """Which processes at the other ends have ended. Waits so many seconds for one: the system takes a while."""
+    end = time.monotonic() + patience
+    while True:
+        found = [process for process, line in lines.items() if _at_end(line)]
+        if found or time.monotonic() >= end:
+            return found
+        time.sleep(_RETRY_SECONDS)
 
 
 def _at_end(line: socket.socket) -> bool:

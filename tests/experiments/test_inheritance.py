@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import anndata
 import jax
@@ -27,6 +28,12 @@ from tests.experiments.conftest import COLUMNS, TINY_MODEL
 
 SHORT = "--training.steps 2 --training.log-every 1 --training.evaluate-every 2 --training.save-every 2".split()
 SMALL = TINY_MODEL[TINY_MODEL.index("--training.batch-size") :]
+
+
+@pytest.fixture(scope="module")
+def runs(runs, tmp_path_factory) -> pathlib.Path:
+    """A copy: other tests ask for the latest run of theirs."""
+    return shutil.copytree(runs, tmp_path_factory.mktemp("inherited") / "runs")
 
 
 def ingest(cells: anndata.AnnData, folder: pathlib.Path) -> pathlib.Path:

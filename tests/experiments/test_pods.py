@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.runs import RunFolder
+from experiments.runs import RunFolder, locked
 from tests.experiments.conftest import train_arguments
 from tests.experiments.processes import end, free_port, start, start_several
 
@@ -112,6 +112,18 @@ def test_a_process_that_does_not_come_is_named(store, tmp_path):
     ((status, said),) = end([process])
     assert status == 75 and "process 1 of 2 has not arrived at localhost:" in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_process_0_is_refused_ends_all(store, tmp_path):
+    command = arguments(store, tmp_path, "run")
+    folder(tmp_path, "run").path.mkdir(parents=True)
+    with locked(folder(tmp_path, "run")):
+        ended = end(start_several(command, 2, devices=2))
+    assert [status for status, _ in ended] == [2, 2]
+    for (_, said), begin in zip(ended, ("run", "process 0 says: run"), strict=True):
+        assert f"lingshu train: {begin} {folder(tmp_path, 'run').path} is being trained by another process" in said
+        assert "Traceback" not in said
 
 
 @pytest.mark.soak

@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from data_pipelines.errors import InputError
+from experiments.type_choices import describe_choices, take_choices
 
 _FRAME = " │|╭╮╰╯┌┐└┘"
 _CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.ConsolidateSubcommandArgs)
@@ -21,10 +22,15 @@ _CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.ConsolidateSubcommandArgs)
 def parse(kind: Any, arguments: Sequence[str], *, prog: str, description: str, default: Any = None) -> Any:
     """Build `kind` from arguments, settings that are not given from `default`; `--help` prints and exits with 0.
 
+    Settings that are one of several types are chosen by name, see `type_choices`.
+
     Raises:
         InputError: an argument is unknown, missing or has no valid value; names the nearest.
     """
     said = io.StringIO()
+    if default is not None:
+        default, arguments = take_choices(default, arguments)
+        description += describe_choices(default)
     try:
         with contextlib.redirect_stderr(said):
             given = {} if default is None else {"default": default}

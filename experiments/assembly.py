@@ -69,8 +69,11 @@ class ModelPlan:
         if meta.get("format") != META_FORMAT:
             raise InputError(f"the checkpoint is of format {meta.get('format')}, this version reads {META_FORMAT}.")
         try:
+            experiment = from_json(meta["experiment"])
+            # Which attention computes is for each machine to say, not for the one that trained.
+            model = dataclasses.replace(experiment.model, attention="auto")
             return cls(
-                from_json(meta["experiment"]),
+                dataclasses.replace(experiment, model=model),
                 GenePanel.from_json(meta["panel"]),
                 ConditionVocabulary.from_json(meta["vocabulary"]),
                 GeneLayout.from_json(meta["layout"]),

@@ -91,6 +91,8 @@ def where_it_computes() -> tuple[str, ...]:
     """Settings that may change between two starts of a run."""
     return (
         "mesh",
+        "model.attention",
+        "model.remat",
         "data.workers",
         "training.microbatches",
         "training.save_every",

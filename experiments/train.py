@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -33,8 +34,9 @@ from experiments.reporting import Scale, SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
 from lingshu_jax.evaluation.bound import bound_of_cells
+from lingshu_jax.kernels.attention import IMPLEMENTATIONS
 from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
-from lingshu_jax.parallel.mesh import make_mesh, replicated, to_global
+from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
 from lingshu_jax.training.loop import Fit, Outcome, run
@@ -83,6 +85,7 @@ def train(job: TrainJob) -> TrainResult:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
+    _check_attention(blueprint, mesh)
     enable_compilation_cache(str(job.root / ".compilation-cache"))
     parent = _parent(job, blueprint)
     folder = runs.RunFolder(pathlib.Path(lead("run", lambda: str(_open_run(job, parent).path))))
@@ -104,6 +107,16 @@ def train(job: TrainJob) -> TrainResult:
         stack.enter_context(reporter)
         with shared_fate():
             return _train(job, folder, checkpoints, mesh, reporter, parent)
+
+
+def _check_attention(blueprint: Blueprint, mesh: jax.sharding.Mesh) -> None:
+    model = blueprint.experiment.model
+    positions = blueprint.layout.patches + len(blueprint.vocabulary.fields) + 1
+    shape = (1, positions, model.heads, model.width // model.heads)
+    with compiled_for(mesh):
+        reason = IMPLEMENTATIONS[model.attention].unsupported(shape, jnp.dtype(model.dtype))
+    if reason:
+        raise InputError(f"--model.attention {model.attention} cannot be used here: {reason}. Take auto or xla.")
 
 
 def _train(

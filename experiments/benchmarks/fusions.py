@@ -10,6 +10,7 @@ and no array of that size is fp32.
 
 import argparse
 import collections
+import functools
 import math
 import os
 import re
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 
 from experiments.check_tpu import tpu_devices
 from experiments.configs import load_experiment
+from lingshu_jax.kernels.attention import attention
 from lingshu_jax.model.blocks import _block as one_block
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated
@@ -64,7 +66,8 @@ def report(name: str, device: Any, cells: int, positions: int) -> None:
     x, segment_ids = array((cells, positions, width), jnp.dtype(config.dtype)), array((cells, positions), jnp.int32)
 
     def forward(x: Any, weights: Any, segment_ids: Any) -> Any:
-        return one_block(x, weights, segment_ids=segment_ids, rope=jnp.arange(positions))[0]
+        attend = functools.partial(attention, segment_ids=segment_ids, rope=jnp.arange(positions))
+        return one_block(x, weights, attend=attend)[0]
 
     def loss(x: Any, weights: Any, segment_ids: Any) -> Any:
         return forward(x, weights, segment_ids).astype(jnp.float32).sum()

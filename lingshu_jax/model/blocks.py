@@ -3,6 +3,7 @@
 # B cells, N positions, D width, L blocks, H heads, K head size, F feed-forward width
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -62,18 +63,19 @@ class Blocks(nnx.Module):
             name: getattr(self, name)[...]
             for name in ("attention_norm", "qkv", "attention_out", "ffn_norm", "gate", "up", "down")
         }
-        block = functools.partial(_block, segment_ids=segment_ids, rope=rope)
+        attend = functools.partial(attention, segment_ids=segment_ids, rope=rope, implementation=self.config.attention)
+        block = functools.partial(_block, attend=attend)
         return jax.lax.scan(with_remat(self.config.remat, block), x, parameters)[0]
 
 
 def _block(
-    x: Float[Array, "B N D"], weights: dict[str, Array], *, segment_ids: Int[Array, "B N"], rope: Int[Array, "N"]
+    x: Float[Array, "B N D"], weights: dict[str, Array], *, attend: Callable[..., Float[Array, "B N H K"]]
 ) -> tuple[Float[Array, "B N D"], None]:
     matrices = {name: gathered(weights[name].astype(x.dtype), axes) for name, axes in _AXES.items()}
     x = spread(x, _STREAM)
     inner = rms_norm(x, weights["attention_norm"])
     q, k, v = jnp.moveaxis(jnp.einsum("bnd,dchk->bnchk", inner, matrices["qkv"]), 2, 0)
-    mixed = attention(q, k, v, segment_ids, rope=rope)
+    mixed = attend(q, k, v)
     x = spread(x + jnp.einsum("bnhk,hkd->bnd", mixed, matrices["attention_out"]), _STREAM)
     inner = rms_norm(x, weights["ffn_norm"])
     gated = jax.nn.silu(inner @ matrices["gate"]) * (inner @ matrices["up"])

@@ -88,6 +88,8 @@ class DenoiserConfig:
     """Factor on the patch inputs."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Compute type of products; parameters, statistics and logits stay in fp32."""
+    attention: Literal["auto", "xla", "pallas_tpu", "mosaic_gpu", "cudnn", "tokamax"] = "auto"
+    """Which attention computes it; auto takes the fastest one that was validated on the platform."""
     remat: Remat = KeepInputs()
     """What the backward pass keeps of the blocks, and what it computes again."""
 

@@ -143,6 +143,12 @@ def test_a_run_is_trained_by_one_process_at_a_time(store, runs, capsys):
     assert "is being trained by another process" in capsys.readouterr().err
 
 
+def test_an_attention_that_is_for_another_machine_is_refused(store, tmp_path, capsys):
+    assert run(train_arguments(store, tmp_path, "--model.attention", "pallas_tpu")) == 2
+    assert "--model.attention pallas_tpu cannot be used here: it is for TPU" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_mesh_that_does_not_fit_is_refused(store, tmp_path, capsys):
     assert run(train_arguments(store, tmp_path, "--mesh.fsdp", "3")) == 2
     assert "need a multiple of 3 devices, there are 8. Nearest: --mesh.data" in capsys.readouterr().err

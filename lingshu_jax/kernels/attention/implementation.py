@@ -6,6 +6,8 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from lingshu_jax.kernels.platform import Platform, target_platform
+
 # B cells, N positions, H heads, K head size
 
 
@@ -27,3 +29,11 @@ class Implementation(abc.ABC):
         rope: Int[Array, "N"] | Int[Array, "B N"] | None,
     ) -> Float[Array, "B N H K"]:
         """See `attention`."""
+
+
+def compiled_elsewhere(platform: Platform) -> str | None:
+    """Why an implementation for a platform cannot be used, where the program is compiled for another one."""
+    found = target_platform()
+    return (
+        None if found == platform else f"it is for {platform.upper()}, and the program is compiled for {found.upper()}"
+    )

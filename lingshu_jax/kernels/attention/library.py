@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from lingshu_jax.kernels.attention.implementation import Implementation
+from lingshu_jax.kernels.attention.implementation import Implementation, compiled_elsewhere
 from lingshu_jax.kernels.attention.reference import visible
 from lingshu_jax.kernels.attention.rope import rotate
 
@@ -54,6 +54,9 @@ class Cudnn(Library):
 
     multiple: ClassVar[int] = 2
     """cuDNN refuses an odd number of positions with a mask in training."""
+
+    def unsupported(self, shape: tuple[int, ...], dtype: jnp.dtype) -> str | None:
+        return compiled_elsewhere("gpu")
 
     def attend(self, q, k, v, mask):
         return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn")

@@ -19,7 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Bool, Float
 
-from lingshu_jax.kernels.attention.implementation import Implementation
+from lingshu_jax.kernels.attention.implementation import Implementation, compiled_elsewhere
 from lingshu_jax.kernels.attention.reference import visible
 from lingshu_jax.kernels.attention.rope import by_cell, rotate
 from lingshu_jax.kernels.shards import over_cells_and_heads
@@ -46,7 +46,7 @@ class MosaicGpu(Implementation):
             return f"a head of {shape[3]}; it computes heads of 64 and 128"
         if dtype not in (jnp.bfloat16, jnp.float16):
             return f"{dtype}; it computes in half precision"
-        return None
+        return None if self.interpret else compiled_elsewhere("gpu")
 
     def __call__(self, q, k, v, segment_ids, rope):
         run = functools.partial(_attention, self.interpret)

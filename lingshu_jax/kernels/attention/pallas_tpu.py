@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.attention.implementation import Implementation
+from lingshu_jax.kernels.attention.implementation import Implementation, compiled_elsewhere
 from lingshu_jax.kernels.attention.rope import by_cell, cos_and_sin
 from lingshu_jax.kernels.shards import over_cells_and_heads
 
@@ -41,7 +41,7 @@ class PallasTpu(Implementation):
     def unsupported(self, shape: tuple[int, ...], dtype: jnp.dtype) -> str | None:
         if shape[1] > LONGEST:
             return f"{shape[1]} positions; the rows of a head must fit on a chip: at most {LONGEST}"
-        return None
+        return None if self.interpret else compiled_elsewhere("tpu")
 
     def __call__(self, q, k, v, segment_ids, rope):
         run = functools.partial(_attention, self.interpret)

@@ -113,6 +113,11 @@ def test_nll_of_the_fused_path_is_that_of_the_logits(settings):
     np.testing.assert_allclose(model.token_nll(tokens, conditions(6), cells(6)), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_attention_that_is_asked_for_computes_it():
+    with pytest.raises(ValueError, match=r"MosaicGpu cannot compute attention here: a head of 8"):
+        denoiser(attention="mosaic_gpu")(masked(1), conditions(1))
+
+
 def test_every_visible_gene_and_condition_reaches_every_masked_gene():
     model, tokens = denoiser(trained=True), masked(1)
     before = model(tokens, conditions(1))[0]

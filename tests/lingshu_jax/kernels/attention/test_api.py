@@ -1,8 +1,11 @@
+import typing
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lingshu_jax.kernels.attention import Xla, attention
+from lingshu_jax.kernels.attention import IMPLEMENTATIONS, Xla, attention
+from lingshu_jax.model import DenoiserConfig
 from tests.lingshu_jax.kernels.attention.base import B, H, N, normal
 
 K = 8
@@ -43,3 +46,14 @@ def test_misfitting_arguments_are_refused(arguments, settings, match):
 
 def test_an_implementation_with_settings_of_its_own_can_be_given():
     np.testing.assert_allclose(attention(Q, Q, Q, ONES, implementation=Xla(queries_at_once=5)), Q)
+
+
+def test_every_implementation_can_be_asked_for_in_a_models_settings():
+    names = typing.get_args(typing.get_type_hints(DenoiserConfig)["attention"])
+    assert list(names) == list(IMPLEMENTATIONS)
+
+
+@pytest.mark.parametrize("name", ["pallas_tpu", "cudnn"])
+def test_an_implementation_for_another_platform_is_refused(name):
+    with pytest.raises(ValueError, match=r"it is for .PU, and the program is compiled for CPU\. Choose"):
+        attention(Q, Q, Q, ONES, implementation=name)

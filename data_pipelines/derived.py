@@ -88,9 +88,7 @@ def coexpression_features(
     Raises:
         InputError: there are fewer than two control cells in training.
     """
-    rows = split.train
-    if store.columns.perturbation is not None:
-        rows = rows[store.columns.is_control(store.obs[store.columns.perturbation].iloc[rows])]
+    rows = _training_controls(store, split)
     if len(rows) < 2:
         raise InputError(f"{store.path}: split {split.name!r} has {len(rows)} training controls; features need two.")
 
@@ -190,6 +188,27 @@ def control_means(
 
     stored = _stored(store, split, "control_means", compute)
     return {tuple(json.loads(str(label))): stored["means"][i] for i, label in enumerate(stored["labels"])}
+
+
+def detected_in_controls(store: "CellStore", split: Split, *, progress: Progress = silent) -> np.ndarray:
+    """Share of the training controls that express each gene, of those that measured it: float64 (G,)."""
+    rows = _training_controls(store, split)
+
+    def compute() -> dict[str, np.ndarray]:
+        expressed, cells = np.zeros(store.n_genes), np.zeros(store.n_genes)
+        for _, some in _with_places(store, rows, "detection in controls", progress):
+            expressed += np.asarray((store.counts(some) > 0).sum(0)).ravel()
+            cells += store.measured[store.source[some]].sum(0)
+        return {"share": expressed / np.maximum(cells, 1)}
+
+    return _stored(store, split, "detected_in_controls", compute)["share"]
+
+
+def _training_controls(store: "CellStore", split: Split) -> np.ndarray:
+    """Rows of the training controls; of all training cells where there are no perturbations."""
+    if store.columns.perturbation is None:
+        return split.train
+    return split.train[store.columns.is_control(store.obs[store.columns.perturbation].iloc[split.train])]
 
 
 def _turned_down(cells: Any, controls: Any, level: float) -> np.ndarray:

@@ -9,8 +9,10 @@ from jax.sharding import Mesh
 
 from data_pipelines.errors import InputError
 from data_pipelines.statistics import Statistics
+from data_pipelines.target_features import TargetTable
 from experiments.config_json import from_json, to_json
 from experiments.experiment import DataConfig, Experiment
+from lingshu_jax.model import TargetFeatures
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
 from lingshu_jax.model.statistics import StartStatistics
@@ -31,6 +33,8 @@ class ModelPlan:
     store_hash: str
     split_hash: str
     median_library: float
+    targets: TargetTable | None = None
+    """Features of targets of a new model; in a checkpoint they are among its arrays."""
     controls: tuple[tuple[str, ...], ...] = ()
     """Contexts (labels in field order) that have training controls: only these can be guided against control."""
 
@@ -80,17 +84,23 @@ class ModelPlan:
                 meta["store_hash"],
                 meta["split_hash"],
                 meta["median_library"],
+                None,
                 tuple(tuple(labels) for labels in meta["controls"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the checkpoint's description cannot be read: {error}.") from error
 
 
-def plan(experiment: Experiment, statistics: Statistics) -> ModelPlan:
+def plan(experiment: Experiment, statistics: Statistics, targets: TargetTable | None = None) -> ModelPlan:
     """Decide everything about a new model but its arrays."""
     vocabulary = select_fields(statistics.vocabulary, experiment.data)
     largest_token = int(np.flatnonzero(statistics.histogram.sum(axis=0))[-1])
-    experiment = dataclasses.replace(experiment, model=experiment.model.with_tokens_in_use(largest_token))
+    model = experiment.model.with_tokens_in_use(largest_token)
+    if targets is not None and isinstance(model.features, TargetFeatures):
+        vocabulary = vocabulary.with_unseen(targets.labels)
+        features = dataclasses.replace(model.features, size=targets.values.shape[1])
+        model = dataclasses.replace(model, features=features)
+    experiment = dataclasses.replace(experiment, model=model)
     layout = GeneLayout.random(len(statistics.panel), experiment.model.genes_per_patch, seed=experiment.seed)
     return ModelPlan(
         experiment,
@@ -100,13 +110,17 @@ def plan(experiment: Experiment, statistics: Statistics) -> ModelPlan:
         statistics.store_hash,
         statistics.split_hash,
         float(statistics.median_library),
+        targets,
         contexts_with_controls(statistics),
     )
 
 
-def start_statistics(statistics: Statistics, vocabulary: ConditionVocabulary) -> StartStatistics:
-    """What a model with these condition fields starts from."""
-    prior = statistics.depth_prior(vocabulary)
+def start_statistics(statistics: Statistics, plan: ModelPlan) -> StartStatistics:
+    """What a new model starts from."""
+    prior, field, features = statistics.depth_prior(plan.vocabulary), plan.vocabulary.perturbation, None
+    if plan.targets is not None and field is not None:
+        nothing = np.zeros((field.first_row, plan.targets.values.shape[1]), np.float32)
+        features = np.concatenate([nothing, plan.targets.of(field.labels + field.unseen)])
     return StartStatistics(
         statistics.histogram,
         statistics.mean,
@@ -114,6 +128,7 @@ def start_statistics(statistics: Statistics, vocabulary: ConditionVocabulary) ->
         prior.mean_effects,
         prior.spread_effects,
         prior.log_variance,
+        features,
     )
 
 

@@ -27,6 +27,8 @@ from lingshu_jax.model import (
     LowRankFactors,
     NoBias,
     NoFactors,
+    NoFeatures,
+    TargetFeatures,
 )
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
@@ -54,10 +56,12 @@ _TYPES = {
         MeshConfig,
         NoBias,
         NoFactors,
+        NoFeatures,
         NoGuidance,
         NullGuidance,
         OptimizerConfig,
         SamplerConfig,
+        TargetFeatures,
         TrainingConfig,
     )
 }

@@ -29,7 +29,8 @@ from lingshu_jax.training.state import ModelParts, TrainState, abstract_params, 
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, content_hash, nearest
 
 INHERITED = (
-    "genes_per_patch", "width", "blocks", "heads", "ffn_width", "start", "factors", "zero_origin", "input_scale",
+    "genes_per_patch", "width", "blocks", "heads", "ffn_width", "start", "factors", "features", "zero_origin",
+    "input_scale",
 )  # fmt: skip
 """Settings of a model that decide the shape or the meaning of its weights."""
 
@@ -113,7 +114,7 @@ def inherit(
             abstract_params(parent.plan.build, mesh), abstract_like(before.fixed), parent.step
         )
     kept = plan.layout.spread(_known_genes(plan, parent.plan) >= 0, padding=False)
-    told = _on_the_parents_scale(start_statistics(statistics, plan.vocabulary), plan, parent.plan, fixed)
+    told = _on_the_parents_scale(start_statistics(statistics, plan), plan, parent.plan, fixed)
     arrays = nnx.state(FixedArrays(plan.experiment.model, plan.layout, plan.vocabulary, told), Fixed)
     placed = jax.device_put(take_over_fixed(arrays, fixed, kept), replicated(mesh))
     state = fresh_state(plan.build, tx, mesh, functools.partial(take_over, parent=weights))

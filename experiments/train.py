@@ -19,6 +19,7 @@ from data_pipelines import CellStore, Split, condition_rows, load_statistics, ma
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Loader
 from data_pipelines.statistics import Statistics
+from data_pipelines.target_features import TargetTable, load_targets
 from experiments import runs
 from experiments.assembly import ModelPlan, plan, start_statistics
 from experiments.blueprint import Blueprint, Cells
@@ -35,6 +36,7 @@ from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
 from lingshu_jax.evaluation.bound import bound_of_cells
 from lingshu_jax.kernels.attention import IMPLEMENTATIONS
+from lingshu_jax.model import NoFeatures
 from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
 from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
@@ -129,7 +131,7 @@ def _train(
 ) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
     statistics = _statistics(job)
-    model_plan = plan(experiment, statistics)
+    model_plan = plan(experiment, statistics, _targets(job))
     if parent is not None:
         model_plan = inherited_plan(experiment, model_plan, parent)
     tx = make_optimizer(experiment.optimizer, config.steps, frozen=experiment.init.freeze)
@@ -210,6 +212,21 @@ def _statistics(job: TrainJob) -> Statistics:
     return mine[0] if mine else load()
 
 
+def _targets(job: TrainJob) -> TargetTable | None:
+    """The target features that the model is told, if any; one process computes what is stored beside the store."""
+    features = job.experiment.model.features
+    if isinstance(features, NoFeatures):
+        return None
+
+    def load() -> TargetTable:
+        with StageProgress() as progress:
+            return load_targets(features.source, features.size, job.store, job.split, progress=progress)
+
+    mine: list[TargetTable] = []
+    lead("target features", lambda: mine.append(load()))
+    return mine[0] if mine else load()
+
+
 def _loader(job: TrainJob, model_plan: ModelPlan) -> Loader:
     experiment = job.experiment
     return make_loader(
@@ -234,7 +251,7 @@ def _begin(
     """State before step 0 and fixed arrays, random or inherited."""
     if parent is not None:
         return inherit(parent, model_plan, statistics, tx, mesh)
-    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan.vocabulary))
+    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan))
     return init_state(model_plan.build, tx, mesh), parts
 
 

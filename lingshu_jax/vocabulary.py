@@ -13,6 +13,8 @@ NULL_ROW = 0
 """Embedding row of a field that is left out."""
 CONTROL_ROW = 1
 """Embedding row of the control label; only a perturbation field has one."""
+FEATURES_ONLY = 1 << 24
+"""Added to a row of which only the target's features count: an unseen target, or a row dropped in training."""
 PAD_ROW = -1
 """Fills the rows of a perturbation set that is smaller than the largest one of its batch."""
 
@@ -66,6 +68,8 @@ class ConditionField:
     """Labels with training cells, without the control labels. Row of label i: `first_row + i`."""
     controls: tuple[str, ...] = ()
     """Every source's name for the control (non-targeting, PBS, ...); all map to one row. Perturbation fields only."""
+    unseen: tuple[str, ...] = ()
+    """Labels without training cells whose target has features; their rows follow, and hold features alone."""
 
     def __post_init__(self) -> None:
         if self.kind == "perturbation" and not self.controls:
@@ -84,6 +88,25 @@ class ConditionField:
     def rows(self) -> int:
         """Number of embedding rows: null, control (perturbation only), labels."""
         return self.first_row + len(self.labels)
+
+    @property
+    def rows_with_features(self) -> int:
+        """`rows`, and those of unseen targets behind them."""
+        return self.rows + len(self.unseen)
+
+    def features_row(self, label: str) -> int:
+        """The row of a label by its target's features alone.
+
+        Raises:
+            UnknownLabel: there are no features of this target; naming the nearest that have some.
+        """
+        index = {known: self.rows + i for i, known in enumerate(self.unseen)}
+        if label not in index:
+            raise UnknownLabel(
+                f"{self.name} {label!r} has neither training cells nor target features (nearest with features: "
+                f"{nearest(label, index)})."
+            )
+        return FEATURES_ONLY + index[label]
 
     @functools.cached_property
     def _row_of(self) -> Mapping[str, int]:
@@ -126,7 +149,8 @@ class ConditionField:
             raise ValueError(f"field {self.name!r} was a {self.kind} and would become a {new.kind}.")
         controls = self.controls + tuple(label for label in new.controls if label not in self.controls)
         labels = self.labels + tuple(label for label in new.labels if label not in {*self.labels, *controls})
-        return dataclasses.replace(self, labels=labels, controls=controls)
+        unseen = tuple(label for label in new.unseen if label not in {*labels, *controls})
+        return dataclasses.replace(self, labels=labels, controls=controls, unseen=unseen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +207,21 @@ class ConditionVocabulary:
             tuple(known[field.name].extended(field) if field.name in known else field for field in new.fields)
         )
 
+    def with_unseen(self, labels: Iterable[str]) -> "ConditionVocabulary":
+        """The same fields, the perturbation's with those of the labels that it does not know as unseen targets."""
+
+        def known(field: ConditionField) -> set[str]:
+            return {*field.labels, *field.controls}
+
+        return ConditionVocabulary(
+            tuple(
+                dataclasses.replace(field, unseen=tuple(label for label in labels if label not in known(field)))
+                if field.kind == "perturbation"
+                else field
+                for field in self.fields
+            )
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {"fields": [dataclasses.asdict(field) for field in self.fields]}
 
@@ -195,6 +234,7 @@ class ConditionVocabulary:
                     kind=field["kind"],
                     labels=tuple(field["labels"]),
                     controls=tuple(field["controls"]),
+                    unseen=tuple(field.get("unseen", ())),
                 )
                 for field in value["fields"]
             )

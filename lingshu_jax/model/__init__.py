@@ -12,6 +12,8 @@ from lingshu_jax.model.config import (
     LowRankFactors,
     NoBias,
     NoFactors,
+    NoFeatures,
+    TargetFeatures,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ __all__ = [
     "LowRankFactors",
     "NoBias",
     "NoFactors",
+    "NoFeatures",
+    "TargetFeatures",
 ]
 
 

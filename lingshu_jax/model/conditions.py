@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from lingshu_jax.model.config import Features, TargetFeatures
 from lingshu_jax.model.parameters import scaled_normal
-from lingshu_jax.vocabulary import PAD_ROW, ConditionVocabulary
+from lingshu_jax.model.rows import embed_rows
+from lingshu_jax.model.targets import TargetProjection
+from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary
 
 Conditions = Mapping[str, Int[Array, "B"] | Int[Array, "B M"]]
 """Vocabulary rows by field; a set of perturbations has M members, padded with PAD_ROW."""
@@ -19,19 +22,27 @@ CONDITION_SCALE = 0.5
 class ConditionTokens(nnx.Module):
     """A table of label embeddings per field; null and control are rows of their own."""
 
-    def __init__(self, vocabulary: ConditionVocabulary, width: int, *, rngs: nnx.Rngs):
-        """One (rows, D) table per field of the vocabulary."""
-        self.names = vocabulary.names
-        self.tables = nnx.Dict(
-            {
-                field.name: scaled_normal(rngs, (field.rows, width), (None, "embed"), CONDITION_SCALE)
-                for field in vocabulary.fields
-            }
-        )
+    def __init__(self, vocabulary: ConditionVocabulary, width: int, features: Features, *, rngs: nnx.Rngs):
+        """One (rows, D) table per field of the vocabulary; with target features, labels of perturbations start at 0."""
+        self.names, self.perturbation = vocabulary.names, vocabulary.perturbation and vocabulary.perturbation.name
+        told = isinstance(features, TargetFeatures)
+        self.projection = TargetProjection(features.size, width, scale=CONDITION_SCALE, rngs=rngs) if told else None
+        self.tables = nnx.Dict({field.name: self._table(field, width, rngs) for field in vocabulary.fields})
 
-    def __call__(self, conditions: Conditions) -> Float[Array, "B F D"]:
+    def _table(self, field: ConditionField, width: int, rngs: nnx.Rngs) -> nnx.Param:
+        table = scaled_normal(rngs, (field.rows, width), (None, "embed"), CONDITION_SCALE)
+        if field.name == self.perturbation and self.projection is not None:
+            table[...] = table[...].at[field.first_row :].set(0.0)
+        return table
+
+    def __call__(self, conditions: Conditions, features: Float[Array, "R K"] | None = None) -> Float[Array, "B F D"]:
         """Embed every field in the vocabulary's order; a set (B, M), padded with PAD_ROW, is the sum of its members."""
-        return jnp.stack([embed_rows(self.tables[name][...], conditions[name]) for name in self.names], axis=1)
+        tokens = {name: embed_rows(self.tables[name][...], conditions[name]) for name in self.names}
+        if self.projection is not None:
+            assert features is not None and self.perturbation is not None
+            told = self.projection(features, conditions[self.perturbation])
+            tokens[self.perturbation] = tokens[self.perturbation] + told
+        return jnp.stack([tokens[name] for name in self.names], axis=1)
 
     def check(self, conditions: Conditions) -> None:
         """Refuse conditions that are not exactly the model's fields.
@@ -45,10 +56,3 @@ class ConditionTokens(nnx.Module):
                 f"this model takes the conditions {list(self.names)}; "
                 f"missing {sorted(missing)}, unknown {sorted(extra)}."
             )
-
-
-def embed_rows(table: Float[Array, "R *D"], rows: Int[Array, "B"] | Int[Array, "B M"]) -> Float[Array, "B *D"]:
-    """Entries of a table by vocabulary row; a set is the sum of its members, PAD_ROW adds nothing."""
-    members = rows if rows.ndim == 2 else rows[:, None]
-    present = (members != PAD_ROW).reshape(*members.shape, *[1] * (table.ndim - 1))
-    return jnp.where(present, table[jnp.maximum(members, 0)], 0.0).sum(axis=1)

@@ -39,6 +39,29 @@ class LowRankFactors:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NoFeatures:
+    """A perturbation is a learned row, and means something only where it has training cells."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetFeatures:
+    """A perturbation is the projection of its target's features plus a row: unseen ones can be asked for."""
+
+    source: str = "coexpression"
+    """Where features come from: the training controls' co-expression, or an .npz or .parquet file of one's own."""
+    size: int = 64
+    """Features of a target; settled by the file where there is one."""
+    row_dropout: float = 0.5
+    """Share of the training cells that see the features alone, in 0..1."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"features.size must be >= 1, got {self.size}.")
+        if not 0 <= self.row_dropout <= 1:
+            raise ValueError(f"features.row_dropout must lie in 0..1, got {self.row_dropout}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class KeepAll:
     """Keep every activation of the blocks for the backward pass: fastest where they fit."""
 
@@ -56,6 +79,7 @@ class KeepInputs:
 Start = NoBias | LogFrequency | DepthNB
 Remat = KeepAll | KeepProducts | KeepInputs
 Factors = NoFactors | LowRankFactors
+Features = NoFeatures | TargetFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +103,8 @@ class DenoiserConfig:
     """Where the logits start."""
     factors: Factors = NoFactors()
     """Low-rank gene factors beside the patches; they need the log-rate tilt of a `DepthNB` start."""
+    features: Features = NoFeatures()
+    """What is known of perturbations' targets beforehand."""
     head_tokens: int | None = None
     """Output tokens 0..head_tokens-1 that the network corrects; the start alone tells the probabilities beyond. None:
     with a start, those that occur in training cells (in steps of 8); without one, all."""

@@ -24,6 +24,7 @@ from lingshu_jax.model.parameters import Fixed, ones, scaled_normal, zeros
 from lingshu_jax.model.reverse import DenoiserReverse
 from lingshu_jax.model.start import NoStart, build_start
 from lingshu_jax.model.statistics import StartStatistics
+from lingshu_jax.model.targets import feature_table
 from lingshu_jax.tokens import INPUT_VOCAB_SIZE, MASK, VOCAB_SIZE
 from lingshu_jax.vocabulary import ConditionVocabulary
 
@@ -41,6 +42,8 @@ class FixedArrays(nnx.Module):
         """Real numbers, made on the host; a `Denoiser` built without statistics has the same shapes, zero."""
         self.place, self.gene_at = Fixed(layout.place), Fixed(layout.gene_at)
         self.start = build_start(config.start, layout, conditions, statistics)
+        values = None if statistics is None else statistics.target_features
+        self.target_features = feature_table(config.features, conditions, values)
 
 
 NOT_ROTATED = -1
@@ -80,15 +83,22 @@ class Denoiser(nnx.Module):
         self.w_up = scaled_normal(rngs, (width, slots, width), ("embed", None, None), width**-0.5)
         self.w_head = zeros((width, config.corrected_tokens), (None, "vocab"))
         self.patch_embedding = scaled_normal(rngs, (patches, width), (None, "embed"), 0.02)
-        self.condition_tokens = ConditionTokens(conditions, width, rngs=rngs)
+        self.condition_tokens = ConditionTokens(conditions, width, config.features, rngs=rngs)
         self.blocks = Blocks(config, rngs=rngs)
         self.final_norm = ones((width,), (None,))
         self.start = build_start(config.start, layout, conditions, statistics)
-        self.factors = build_factors(config.factors, layout, conditions, width, rngs)
+        self.factors = build_factors(config.factors, layout, conditions, width, config.features, rngs)
+        values = None if statistics is None else statistics.target_features
+        self.target_features = feature_table(config.features, conditions, values)
         # A start that knows depth tells it to the network through a summary token of its own.
         self.has_summary = type(self.start).depth is not NoStart.depth
         if self.has_summary:
             self.depth_direction = scaled_normal(rngs, (width,), ("embed",), 0.5)
+
+    @property
+    def features(self) -> Float[Array, "R K"] | None:
+        """Target features by vocabulary row, for a model that has them."""
+        return None if self.target_features is None else self.target_features[...]
 
     @property
     def genes(self) -> int:
@@ -198,7 +208,7 @@ class Denoiser(nnx.Module):
                 summary = summary + self.factors.summary(tokens, depth)
             parts.append(summary[:, None])
         if self.conditions.fields:
-            parts.append(self.condition_tokens(conditions))
+            parts.append(self.condition_tokens(conditions, self.features))
         empty = jnp.zeros((tokens.shape[0], 0, self.config.width), jnp.float32)
         return jnp.concatenate([empty, *parts], axis=1)
 
@@ -213,5 +223,5 @@ class Denoiser(nnx.Module):
             return None
         log_rate = jnp.broadcast_to(jnp.log(depth)[:, None, None], tokens.shape)
         if self.factors is not None:
-            log_rate = log_rate + self.factors.log_rate(x[:, 0], conditions)
+            log_rate = log_rate + self.factors.log_rate(x[:, 0], conditions, self.features)
         return self.start.tilt(log_rate)

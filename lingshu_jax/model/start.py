@@ -18,10 +18,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from lingshu_jax.kernels.gene_head import token_counts
 from lingshu_jax.model.compression import GeneLayout
-from lingshu_jax.model.conditions import Conditions, embed_rows
+from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.config import DepthNB, LogFrequency, NoBias
 from lingshu_jax.model.negative_binomial import log_token_mass
 from lingshu_jax.model.parameters import Fixed
+from lingshu_jax.model.rows import embed_rows, index_of
 from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import OVERFLOW, VOCAB_SIZE
 from lingshu_jax.vocabulary import ConditionVocabulary
@@ -99,7 +100,7 @@ class DepthStart(NoStart):
         observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
         expected = jnp.where(visible, mean * weight, 0.0).sum((1, 2))
         told, spread = (
-            jnp.exp(sum(embed_rows(effects[name][...], rows) for name, rows in conditions.items()))
+            jnp.exp(sum(embed_rows(effects[name][...], index_of(rows)) for name, rows in conditions.items()))
             for effects in (self.mean_effects, self.spread_effects)
         )
         # The gamma prior with the variance of a log-normal of the observed log-variance.

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StartStatistics:
-    """What `LogFrequency` and `DepthNB` start from. G genes, V output tokens."""
+    """What `LogFrequency` and `DepthNB` start from, and target features. G genes, V output tokens."""
 
     histogram: np.ndarray
     """int64 (G, V): how often each gene has each token, over training cells that measured it."""
@@ -22,3 +22,5 @@ class StartStatistics:
     """Per condition field, float64 (rows,): what a label adds to the log of the variance of the log depth."""
     depth_log_variance: float
     """Variance of the log depth that the labels leave, on average."""
+    target_features: np.ndarray | None = None
+    """float32 (rows, K) by row of the perturbation field, of a model with target features."""

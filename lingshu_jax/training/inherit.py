@@ -44,7 +44,7 @@ def take_over_fixed(fresh: Any, parent: Any, kept: np.ndarray) -> Any:
     def take(path: Any, leaf: Any) -> Any:
         name, value = _name(path), np.array(leaf)
         old = known.get(name)
-        if old is None or name in ("place", "gene_at"):
+        if old is None or name in ("place", "gene_at", "target_features"):
             return value
         if value.ndim == 0:
             return old

@@ -13,7 +13,9 @@ from jaxtyping import Array, Int, Key
 
 from lingshu_jax.diffusion.objective import training_loss
 from lingshu_jax.kernels.gene_head import KnownPlaces
+from lingshu_jax.model import Denoiser, NoFeatures
 from lingshu_jax.model.compression import absent_places, densify, places_of
+from lingshu_jax.model.targets import drop_rows
 from lingshu_jax.parallel.mesh import compiled_for, replicated
 from lingshu_jax.training.config import TrainingConfig
 from lingshu_jax.training.gradients import loss_and_gradients
@@ -21,7 +23,7 @@ from lingshu_jax.training.state import ModelParts, TrainState
 from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
-_DROPOUT_STREAM, _NOISE_STREAM = 0, 1
+_DROPOUT_STREAM, _NOISE_STREAM, _ROW_STREAM = 0, 1, 2
 
 
 def make_step(
@@ -75,6 +77,7 @@ def jit_step(
                 jax.random.fold_in(key, _DROPOUT_STREAM),
                 config.condition_dropout,
             )
+            conditions = drop_own_rows(conditions, model, part["position"], jax.random.fold_in(key, _ROW_STREAM))
             noise_key = jax.random.fold_in(key, _NOISE_STREAM)
             return training_loss(model, tokens, conditions, part["position"], noise_key, known)
 
@@ -118,6 +121,17 @@ def learn(
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = TrainState(step=state.step + 1, skipped=skipped, skipped_in_a_row=skipped_in_a_row, **learned)
     return after, metrics
+
+
+def drop_own_rows(
+    conditions: dict[str, Int[Array, "B"]], model: Denoiser, position: Int[Array, "B"], key: Key[Array, ""]
+) -> dict[str, Int[Array, "B"]]:
+    """Leave a random share of the cells with the target features of their perturbation alone."""
+    field, features = model.conditions.perturbation, model.config.features
+    if field is None or isinstance(features, NoFeatures) or model.features is None:
+        return conditions
+    rows = drop_rows(conditions[field.name], model.features, position, key, features.row_dropout)
+    return {**conditions, field.name: rows}
 
 
 def drop_perturbation(

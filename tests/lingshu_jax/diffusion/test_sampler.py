@@ -26,7 +26,15 @@ from lingshu_jax.parallel.mesh import make_mesh, replicated
 from lingshu_jax.tokens import ABSENT, MASK
 from lingshu_jax.vocabulary import CONTROL_ROW
 from tests.lingshu_jax import tiny
-from tests.lingshu_jax.oracle import CELLS, GENES, exact_denoiser, independent_denoiser, joint
+from tests.lingshu_jax.oracle import (
+    CELLS,
+    GENES,
+    depth_cells,
+    depth_denoiser,
+    exact_denoiser,
+    independent_denoiser,
+    joint,
+)
 from tests.lingshu_jax.tiny import GENES as PANEL
 from tests.lingshu_jax.tiny import conditions, denoiser
 
@@ -201,3 +209,20 @@ def test_with_enough_noise_a_confidence_order_draws_the_joint():
     config = SamplerConfig(schedule=LinearSchedule(steps=4), order=Confidence(temperature=1e6), cells_per_device=20_000)
     drawn = sample(exact_denoiser(probabilities), 20_000, config, KEY, genes=GENES)
     assert p_value(drawn, probabilities) > 1e-3
+
+
+def test_few_cosine_steps_lose_the_spread_of_depths_and_geometric_ones_keep_it():
+    """Even with an exact denoiser: a first step that reveals many genes reveals them at the mean depth."""
+    genes, cells = 400, 1_500
+
+    def spread(counts):
+        return np.log(counts.sum(1)).std()
+
+    def drawn(schedule):
+        config = SamplerConfig(schedule=schedule, cells_per_device=500)
+        return spread(sample(depth_denoiser, cells, config, KEY, genes=genes).astype(float))
+
+    real = spread(depth_cells(cells, genes))
+    assert drawn(CosineSchedule(steps=3)) < 0.6 * real
+    assert drawn(GeometricSchedule(steps=8, first_share=2.0 / genes)) > 0.8 * real
+    assert drawn(CosineSchedule(steps=100)) > 0.85 * real

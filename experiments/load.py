@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from data_pipelines import CellStore
     from experiments.assembly import ModelPlan
+    from experiments.prior import Prior
     from lingshu_jax.diffusion import SamplerConfig
     from lingshu_jax.model import Denoiser
     from lingshu_jax.vocabulary import GenePanel
@@ -38,6 +39,8 @@ class LoadedRun:
         sampler: "SamplerConfig | None" = None,
         seed: int = 0,
         unseen: Any = "error",
+        prior: "Prior | str" = "none",
+        store: str | None = None,
         progress: Any = None,
     ) -> "anndata.AnnData":
         """Draw cells.
@@ -47,6 +50,9 @@ class LoadedRun:
             sampler: sampler settings; None takes the experiment's.
             seed: same seed, same cells, whatever else is asked for with them.
             unseen: what to do with a label without training cells: "error", or "null" (the null condition).
+            prior: genes told before the others are drawn: "none", "expressed" or "paper" (what the perturbation
+                turns down in training cells of other contexts), or a csv with gene and value.
+            store: the run's store, where it has moved; only "expressed" and "paper" read it.
             progress: called as progress(stage, done, total).
 
         Returns:
@@ -56,10 +62,18 @@ class LoadedRun:
             InputError: a column is missing, a label unknown, a number of cells no number.
         """
         from data_pipelines.progress import silent
+        from experiments.prior import parse_prior
         from experiments.sample import draw_cells
 
         return draw_cells(
-            self, conditions, sampler or self.plan.experiment.sampler, seed, unseen, progress=progress or silent
+            self,
+            conditions,
+            sampler or self.plan.experiment.sampler,
+            seed,
+            unseen,
+            parse_prior(prior) if isinstance(prior, str) else prior,
+            store=store,
+            progress=progress or silent,
         )
 
     def bound(
@@ -139,7 +153,8 @@ def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | N
         checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=AVERAGED, warn=warn)
         step = checkpoints.latest_step() if step is None else step
         plan = ModelPlan.from_json(checkpoints.meta(step))
-        mesh = make_mesh(MeshConfig())
+        # Of this process alone: several share work by dividing the cells.
+        mesh = make_mesh(MeshConfig(), jax.local_devices())
         parts = plan.parts(mesh)
         params, fixed = checkpoints.restore_ema(abstract_params(plan.build, mesh), abstract_like(parts.fixed), step)
     except (CheckpointError, FileNotFoundError) as error:

@@ -5,7 +5,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,8 @@ def vocabulary_rows(labels: pd.DataFrame, unseen: Unseen, run: "LoadedRun") -> d
     Raises:
         InputError: a label has no training cells, and `unseen` or the model does not allow for that.
     """
-    return {field.name: _rows(labels[field.name], field, unseen, run) for field in run.plan.vocabulary.fields}
+    columns: Any = labels
+    return {field.name: _rows(columns[field.name], field, unseen, run) for field in run.plan.vocabulary.fields}
 
 
 def _rows(labels: pd.Series, field: ConditionField, unseen: Unseen, run: "LoadedRun") -> np.ndarray:

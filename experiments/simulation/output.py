@@ -148,16 +148,19 @@ def write_cells(cells: "anndata.AnnData", out: pathlib.Path) -> None:
 
 def stored_provenance(path: pathlib.Path) -> dict[str, Any]:
     """uns['lingshu'] of an AnnData on disk; {} where it has none or cannot be read."""
+    text: Any
     try:
         if path.is_dir():
             import zarr
 
-            text = zarr.open_group(str(path), mode="r")[f"uns/{UNS}"][()]
+            root: Any = zarr.open_group(str(path), mode="r")
+            text = root[f"uns/{UNS}"][()]
         else:
             import h5py
 
             with h5py.File(path, "r") as file:
-                text = file[f"uns/{UNS}"][()]  # type: ignore[index]
+                stored: Any = file[f"uns/{UNS}"]
+                text = stored[()]
         text = text.item() if hasattr(text, "item") else text
         found = json.loads(text.decode() if isinstance(text, bytes) else text)
         return found if isinstance(found, dict) else {}

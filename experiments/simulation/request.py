@@ -134,19 +134,19 @@ class SampleRequest(Request):
             InputError: a column is missing, a label unknown, a number of cells no number, guidance or prior impossible.
         """
         table = check_conditions(conditions, run.plan.vocabulary)
-        labels = table[list(run.plan.vocabulary.names)]
+        labels: Any = table[list(run.plan.vocabulary.names)]
         check_guidance(labels, sampler, run)
         rows = vocabulary_rows(labels, unseen, run)
         return cls(run, table, sampler, seed, unseen, rows, inject(run, prior, labels, store, progress))
 
     @property
-    def labels(self) -> pd.DataFrame:
+    def labels(self) -> Any:
         """The conditions (C rows)."""
         return self.table[list(self.run.plan.vocabulary.names)]
 
     @property
     def n_cells(self) -> int:
-        return int(self.table[N_CELLS].sum())
+        return int(self.table[N_CELLS].to_numpy().sum())
 
     @property
     def description(self) -> str:

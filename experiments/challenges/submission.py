@@ -89,6 +89,12 @@ class Submission:
     def kept_obs(self) -> pd.DataFrame:
         return self.obs.iloc[self.kept]
 
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """What the written cells' provenance says of their labels."""
+        contexts = [CONTEXT] if CONTEXT in self.contract.columns else []
+        return {"perturbation": PERTURBATION, "contexts": contexts, "controls": list(self.controls)}
+
     def faults(self) -> Iterator[str]:
         """What the labels and the gene list get wrong."""
         if not len(self.kept):
@@ -164,7 +170,7 @@ class Submission:
             var=pd.DataFrame(index=pd.Index(self.genes)),
             blocks=self.blocks(),
             entries=entries,
-            uns={UNS: json.dumps({**told, "exported": self.contract.name})},
+            uns={UNS: json.dumps({**told, **self.labelled, "exported": self.contract.name})},
         )
         suffix = out.suffix if is_zarr(out) else ".h5ad"
         write_contents(contents, out, out.with_name(f".{out.stem}.partial{suffix}"))

@@ -107,7 +107,7 @@ def label_posteriors(
     weights = np.zeros(len(names))
     if training_frequency:
         weights = np.log(_training_cells(run, field, names, store))
-    scores = np.empty((cells.n, len(names)))
+    scores: Any = np.empty((cells.n, len(names)))
     for i, name in enumerate(names):
         rows = vocabulary_rows(labels.assign(**{field: name}), "error", run)
         nats: Any = _bound(run, cells, rows, scoring, progress, f"bound as {name}")[0]

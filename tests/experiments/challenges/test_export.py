@@ -51,7 +51,7 @@ def test_2026_has_the_genes_in_order_both_columns_and_no_controls(tmp_path, caps
     assert list(written.var_names) == [f"g{i}" for i in range(18_533)]
     assert sorted(written.obs) == ["context", "target_gene"] and written.obs["context"].tolist()[0] == "x"
     wanted = cells[:1600, [f"g{i}" for i in range(18_533)]].X
-    assert (written.X != wanted).nnz == 0 and written.X.dtype == np.int32 and (written.X.data > 0).all()
+    assert (wanted != written.X).nnz == 0 and written.X.dtype == np.int32 and (written.X.data > 0).all()
     genes = str(tmp_path / "genes.csv")
     assert run(["export", str(out), "--format", "vcc2026", "--genes", genes, "--check"]) == 0
 
@@ -86,7 +86,7 @@ def test_what_breaks_the_contract_is_named_and_nothing_is_written(tmp_path, form
 
 def test_a_gene_of_the_list_that_is_missing_is_named(tmp_path, capsys):
     cells = screen(FULL_2026, genes=18_532)
-    assert export(tmp_path, cells[:, 1:].copy(), "vcc2026", 18_533, "--check") == 2
+    assert export(tmp_path, cells[:, 2:].copy(), "vcc2026", 18_533, "--check") == 2
     assert "2 genes of the list are not in samples.h5ad (g18531, ...; nearest: " in capsys.readouterr().err
 
 

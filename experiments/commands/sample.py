@@ -11,13 +11,18 @@ from data_pipelines.errors import InputError
 from experiments.command_line import parse, take_prefixed
 from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.commands.train import join_processes
+from experiments.commands.writing import is_leader, write
 from experiments.progress import StageProgress
+from experiments.simulation.output import check_out
 from lingshu_jax.diffusion import SamplerConfig
+from lingshu_jax.parallel.config import DistributedConfig
 
 if TYPE_CHECKING:
     import pandas
 
     from experiments.load import LoadedRun
+    from experiments.prior import Prior
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,17 +38,22 @@ class Sample:
     n: str | None = None
     """Cells per condition: a number, or `match` for as many as the split has (with --split)."""
     out: pathlib.Path | None = None
-    """The h5ad file; in the run's samples folder where not given."""
+    """The h5ad file, or a folder X.zarr or X.store; an h5ad in the run's samples folder where not given."""
     runs: pathlib.Path = DEFAULT_RUNS
     """Folder of run folders."""
     store: str | None = None
-    """The store of --split; the run's own where not given."""
+    """The store of --split and --prior; the run's own where not given."""
     step: int | None = None
     """Which checkpoint; the newest where not given."""
     unseen: Literal["error", "null"] = "error"
     """What to do with a perturbation without training cells."""
+    prior: str = "none"
+    """Genes told before the others are drawn: none; expressed or paper (what the perturbation turns down in training
+    cells of other contexts); or a csv with gene, value and any condition fields."""
     seed: int = 0
     """Same seed, same cells."""
+    distributed: DistributedConfig = DistributedConfig()
+    """Several processes that share the job and the folder of --out."""
     sampler: SamplerConfig
     """How cells are drawn."""
 
@@ -51,7 +61,7 @@ class Sample:
 def run(arguments: Sequence[str]) -> int:
     """Draw the cells and write them."""
     condition, rest = take_prefixed(arguments, "condition")
-    sampler = _default_sampler(rest)
+    sampler = default_sampler(rest)
     options: Sample = parse(
         Sample,
         rest,
@@ -60,28 +70,34 @@ def run(arguments: Sequence[str]) -> int:
         default=Sample(run=tyro.MISSING, sampler=sampler),
     )
     _check_request(options, condition)
+    prior = _prior(options.prior)
+    join_processes(options.distributed)
 
     from experiments.load import load_run
-    from experiments.sample import write_cells
+    from experiments.simulation.request import SampleRequest
 
     loaded = load_run(options.run, runs=options.runs, step=options.step)
     table = _conditions(options, condition, loaded)
-    out = options.out or loaded.folder.samples / f"{_name(options, loaded, table)}.h5ad"
-    if options.out is None and out.exists():
-        print(f"{out} holds these cells already")
-    else:
-        with StageProgress() as progress:
-            cells = loaded.sample(
-                table, sampler=options.sampler, seed=options.seed, unseen=options.unseen, progress=progress
-            )
-        write_cells(cells, out)
-        print(f"{out}: {cells.n_obs:,} cells x {cells.n_vars:,} genes, {len(table)} conditions")
-    if options.split:
+    with StageProgress() as progress:
+        request = SampleRequest.make(
+            loaded, table, options.sampler, options.seed, options.unseen, prior, options.store, progress
+        )
+        if options.out is None:
+            loaded.folder.samples.mkdir(exist_ok=True)
+        out = options.out or loaded.folder.samples / f"{options.split or 'cells'}-{loaded.step}-{request.hash[:6]}.h5ad"
+        write(request, out, progress, said=[] if options.prior == "none" else [str(request.injection)])
+    if options.split and is_leader():
         print_next(["evaluate", loaded.folder.id, "--samples", out, *runs_arguments(options.runs)])
     return 0
 
 
-def _default_sampler(arguments: Sequence[str]) -> SamplerConfig:
+def _prior(text: str) -> "Prior":
+    from experiments.prior import parse_prior
+
+    return parse_prior(text)
+
+
+def default_sampler(arguments: Sequence[str]) -> SamplerConfig:
     """The sampler of the run's experiment: what the options of the command line change."""
     import argparse
 
@@ -102,8 +118,8 @@ def _check_request(options: Sample, condition: dict[str, str]) -> None:
         raise InputError("ask by one of --conditions, --split and --condition.FIELD, not by several.")
     if options.n is not None and options.n != "match" and not (options.n.isdecimal() and int(options.n) > 0):
         raise InputError(f"--n must be a number >= 1, or `match` with --split; got {options.n!r}.")
-    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
-        raise InputError(f"--out {options.out} must name a file in a folder that exists.")
+    if options.out is not None:
+        check_out(options.out)
     if options.conditions is not None and options.n is not None:
         raise InputError("the table's n_cells column says how many cells to draw; leave --n out.")
     if options.conditions is None and options.split is None and options.n in (None, "match"):
@@ -152,12 +168,3 @@ def split_conditions(
     if not len(table):
         raise InputError(f"the split has no {part} cells to draw conditions from.")
     return table if n in (None, "match") else table.assign(n_cells=int(n))
-
-
-def _name(options: Sample, loaded: "LoadedRun", table: "pandas.DataFrame") -> str:
-    """A name that changes with everything that the cells depend on."""
-    from experiments.config_json import to_json
-    from lingshu_jax.vocabulary import content_hash
-
-    request = [loaded.step, to_json(options.sampler), options.seed, options.unseen, table.to_dict("list")]
-    return f"{options.split or 'cells'}-{loaded.step}-{content_hash(request, digits=6)}"

@@ -42,7 +42,7 @@ def bound_of_cells(
     rows = cells_per_device * (1 if mesh is None else mesh.size)
     key = jax.random.key(seed)
     nats, errors = np.empty(len(cells)), np.empty(len(cells))
-    for part in _padded(len(cells), rows):
+    for part in padded(len(cells), rows):
         batch = {
             "tokens": chunks(cells[part]).astype(np.int32),
             "conditions": {name: values[part] for name, values in conditions.items()},
@@ -50,7 +50,7 @@ def bound_of_cells(
         }
         placed = jax.tree.map(jnp.asarray, batch) if mesh is None else jax.device_put(batch, batch_sharding(mesh))
         with compiled_for(mesh):
-            keys = _cell_keys(key, placed["cells"])
+            keys = cell_number_keys(key, placed["cells"])
             estimate, error = log_likelihood_bound(model, placed["tokens"], placed["conditions"], keys, draws=draws)
         real = slice(part[0], min(part[0] + rows, len(cells)))
         nats[real] = to_host(estimate)[: real.stop - real.start]
@@ -60,11 +60,12 @@ def bound_of_cells(
 
 
 @jax.jit
-def _cell_keys(key: Key[Array, ""], cells: UInt[Array, "R"]) -> Key[Array, "R"]:
+def cell_number_keys(key: Key[Array, ""], cells: UInt[Array, "R"]) -> Key[Array, "R"]:
+    """A key per cell from its number, whatever rows it is in."""
     return jax.vmap(lambda cell: jax.random.fold_in(key, cell))(cells)
 
 
-def _padded(cells: int, rows: int) -> Iterator[np.ndarray]:
+def padded(cells: int, rows: int) -> Iterator[np.ndarray]:
     """Index blocks of exactly `rows`, the last one filled up with copies of the last cell."""
     for first in range(0, cells, rows):
         yield np.minimum(np.arange(first, first + rows), cells - 1)

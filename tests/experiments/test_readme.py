@@ -38,7 +38,8 @@ def test_lingshu_lines_run(screen_file, store, runs, tmp_path, monkeypatch):
     meant = {"RUN": "latest", "A549": "line_A", "STAT1": target, "400": "4"}
     short = "--training.steps 4 --training.log-every 2 --training.evaluate-every 4 --training.save-every 4".split()
     lines = indented_lines("lingshu")
-    assert {line[1] for line in lines} == {"inspect", "ingest", "train", "sample", "evaluate", "report"}
+    commands = {"inspect", "ingest", "train", "sample", "impute", "score", "evaluate", "report"}
+    assert {line[1] for line in lines} == commands
     for line in lines:
         command = [meant.get(word, word) for word in line[1:]]
         if command[0] == "train":

@@ -1,0 +1,85 @@
+"""Memory of `lingshu sample`: the peak of a process that draws some cells, and of one that draws ten times as many.
+
+    python -m experiments.benchmarks.sample_memory [--cells 2000] [--genes 18080] [--runs RUNS --run RUN]
+
+Without --run a model of a few thousand parameters is trained for two steps on a simulated screen: memory is that of the
+writer and of the sampler's rows, not of the network.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from data_pipelines import simulate_screen
+from experiments.__main__ import run as lingshu
+
+_SAMPLE = """
+import pathlib, re, sys
+from experiments.__main__ import run
+status = run(sys.argv[1:])
+# Not getrusage: its peak is inherited from the process that forked this one.
+print(int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) // 1024)
+sys.exit(status)
+"""
+_TRAIN = (
+    "--size tiny --run cheap --model.width 16 --model.heads 1 --model.ffn-width 32 --model.blocks 1 "
+    "--model.factors.rank 4 --training.batch-size 16 --training.evaluate-cells 16 --training.evaluate-draws 1 "
+    "--training.steps 2 --training.log-every 1 --training.evaluate-every 2 --training.save-every 2"
+).split()
+_COLUMNS = (
+    "--columns.context cell_line --columns.perturbation target_gene --columns.control non-targeting "
+    "--columns.batch gem_group"
+).split()
+
+
+def cheap_run(folder: pathlib.Path, genes: int) -> pathlib.Path:
+    """Train a very small model over so many genes; returns the folder of runs, in which it is called `cheap`."""
+    screen, store, runs = folder / "screen.h5ad", folder / "screen.store", folder / "runs"
+    simulate_screen(genes=genes, contexts=2, perturbations=4, cells=60, controls=200).write_h5ad(screen)
+    for command in (
+        ["ingest", str(screen), "--out", str(store), *_COLUMNS],
+        ["train", "perturb", "--store", str(store), "--runs", str(runs), *_TRAIN],
+    ):
+        if lingshu(command):
+            raise SystemExit(f"lingshu {' '.join(command)} failed.")
+    return runs
+
+
+def peak_mb(runs: pathlib.Path, run: str, conditions: list[str], cells: int, out: pathlib.Path) -> tuple[int, float]:
+    """Peak memory in MB, and seconds, of a process that draws so many cells."""
+    command = ["sample", run, "--runs", str(runs), *conditions, "--n", str(cells), "--out", str(out)]
+    few = ["--sampler.schedule.steps", "2"]
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", _SAMPLE, *command, *few], check=True, capture_output=True, text=True)
+    return int(done.stdout.splitlines()[-1]), time.perf_counter() - begun
+
+
+def main() -> None:
+    """Print a line per number of cells."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--cells", type=int, default=2000)
+    parser.add_argument("--genes", type=int, default=18_080)
+    parser.add_argument("--runs", type=pathlib.Path)
+    parser.add_argument("--run")
+    parser.add_argument("--condition", action="append", default=[], help="FIELD=VALUE")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        conditions = options.condition or ["cell_line=line_A", "target_gene=non-targeting"]
+        asked = [f"--condition.{condition}" for condition in conditions]
+        runs = options.runs or cheap_run(folder, options.genes)
+        peaks = []
+        for cells in (options.cells, 10 * options.cells):
+            out = folder / f"{cells}.h5ad"
+            peak, seconds = peak_mb(runs, options.run or "cheap", asked, cells, out)
+            peaks.append(peak)
+            size = out.stat().st_size / 2**20
+            print(f"{cells:,} cells: peak {peak:,} MB, {seconds:.0f} s, file {size:,.0f} MB", flush=True)
+        print(f"ten times the cells take {peaks[1] / peaks[0]:.2f} times the memory")
+
+
+if __name__ == "__main__":
+    main()

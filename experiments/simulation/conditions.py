@@ -1,0 +1,130 @@
+"""Condition labels as people write them into what a model takes: checked tables, vocabulary rows, digests."""
+
+# C conditions, M members of a perturbation set
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from data_pipelines.errors import InputError
+from lingshu_jax.diffusion import NoGuidance, NullGuidance, SamplerConfig
+from lingshu_jax.vocabulary import NULL_ROW, PAD_ROW, ConditionField, ConditionVocabulary, UnknownLabel
+
+if TYPE_CHECKING:
+    from experiments.load import LoadedRun
+
+Unseen = Literal["error", "null"]
+N_CELLS = "n_cells"
+MOST_CELLS = 100_000_000
+"""Of one condition in one table: more do not fit into one AnnData."""
+
+
+def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) -> pd.DataFrame:
+    """The table with the model's fields as text and n_cells as whole numbers.
+
+    Raises:
+        InputError: a column is missing or unknown, or a number of cells is not a whole number >= 1.
+    """
+    wanted, present = {*vocabulary.names, N_CELLS}, set(conditions.columns)
+    if wanted - present:
+        raise InputError(
+            f"the conditions lack {', '.join(sorted(wanted - present))} (columns there: "
+            f"{', '.join(map(str, conditions))}). The model takes: {', '.join([*vocabulary.names, N_CELLS])}."
+        )
+    if present - wanted:
+        raise InputError(
+            f"the model has no condition field {sorted(present - wanted)[0]!r}; "
+            f"it takes: {', '.join(vocabulary.names) or 'none'}."
+        )
+    numbers = np.asarray(pd.to_numeric(conditions[N_CELLS], errors="coerce"), np.float64)
+    bad = ~((numbers >= 1) & (numbers <= MOST_CELLS))
+    bad[~bad] = numbers[~bad] % 1 != 0
+    if bad.any():
+        raise InputError(
+            f"n_cells must be a whole number in 1..{MOST_CELLS:,}, got {str(conditions[N_CELLS][bad].iloc[0])[:40]!r}. "
+            "Draw more in several calls with other seeds."
+        )
+    if not len(numbers):
+        raise InputError("the table of conditions has no row. Give it a row per condition.")
+    table = conditions[list(vocabulary.names)].astype(str)
+    table = table.assign(**{N_CELLS: numbers.astype(int)}).reset_index(drop=True)
+    twice = table.duplicated(list(vocabulary.names))
+    if twice.any() or (len(table) > 1 and not vocabulary.names):
+        raise InputError(
+            f"condition {tuple(table[list(vocabulary.names)][twice].iloc[0])} is listed twice. Add up its n_cells."
+        )
+    return table
+
+
+def vocabulary_rows(labels: pd.DataFrame, unseen: Unseen, run: "LoadedRun") -> dict[str, np.ndarray]:
+    """Vocabulary rows (C,) by field, or (C, M) where a label is a set of perturbations.
+
+    Raises:
+        InputError: a label has no training cells, and `unseen` or the model does not allow for that.
+    """
+    columns: Any = labels
+    return {field.name: _rows(columns[field.name], field, unseen, run) for field in run.plan.vocabulary.fields}
+
+
+def _rows(labels: pd.Series, field: ConditionField, unseen: Unseen, run: "LoadedRun") -> np.ndarray:
+    known: dict[str, tuple[int, ...]] = {}
+    for label in pd.unique(labels):
+        try:
+            known[label] = field.row_set(label)
+        except UnknownLabel as error:
+            if unseen == "error":
+                hint = " Pass --unseen null to use the null condition." if field.kind == "perturbation" else ""
+                raise InputError(f"{error}{hint}") from None
+            if field.kind != "perturbation" or run.plan.experiment.training.condition_dropout == 0:
+                raise InputError(
+                    f"{error} This model was trained without a null {field.name}, so --unseen null cannot be used."
+                ) from None
+            known[label] = (NULL_ROW,)
+    width = max(map(len, known.values()))
+    rows = np.full((len(labels), width), PAD_ROW, np.int32)
+    for i, label in enumerate(labels):
+        rows[i, : len(known[label])] = known[label]
+    return rows[:, 0] if width == 1 else rows
+
+
+def check_guidance(labels: pd.DataFrame, sampler: SamplerConfig, run: "LoadedRun") -> None:
+    """Require that there is something to guide away from.
+
+    Raises:
+        InputError: the model has no perturbation, no null, or no training controls of a context.
+    """
+    if isinstance(sampler.guidance, NoGuidance):
+        return
+    field = run.plan.vocabulary.perturbation
+    if field is None:
+        raise InputError("guidance needs a perturbation field, and this model has none. Leave --guidance out.")
+    if isinstance(sampler.guidance, NullGuidance):
+        if run.plan.experiment.training.condition_dropout == 0:
+            raise InputError(
+                f"this model was trained without a null {field.name} (training.condition_dropout 0), so nothing can be "
+                "guided against it. Use control guidance."
+            )
+        return
+    contexts = [field.name for field in run.plan.vocabulary.contexts]
+    for context in labels[contexts].drop_duplicates().itertuples(index=False):
+        if contexts and tuple(context) not in run.plan.controls:
+            raise InputError(
+                f"context {', '.join(context)} has no training controls, so nothing can be guided against them. "
+                "Sample it without guidance."
+            )
+
+
+def condition_digests(labels: pd.DataFrame) -> np.ndarray:
+    """A 64-bit number per condition from its labels alone: uint64 (C,)."""
+    rows = labels.to_numpy(dtype=object)  # also where there is no field
+    return digests(json.dumps(dict(zip(labels.columns, row, strict=True))) for row in rows)
+
+
+def digests(texts: Iterable[str]) -> np.ndarray:
+    """A 64-bit number per text: uint64 (n,)."""
+    found = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(found), "<u8")

@@ -1,0 +1,175 @@
+"""An AnnData on disk, written from blocks of CSR rows in bounded memory: h5ad, or zarr by its suffix."""
+
+# n cells, G genes, z stored values
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata
+    import pandas as pd
+
+ZARR_SUFFIXES = (".zarr", ".store")
+UNS = "lingshu"
+_CHUNK = 2**18
+
+
+def is_zarr(path: pathlib.Path) -> bool:
+    """Whether a path asks for a zarr folder."""
+    return path.suffix in ZARR_SUFFIXES
+
+
+def check_out(out: pathlib.Path) -> None:
+    """Require that an AnnData can be written here.
+
+    Raises:
+        InputError: there is no such folder, or something else lies here that would be lost.
+    """
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out} must name a file in a folder that exists.")
+    if is_zarr(out):
+        if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "zarr.json").is_file()):
+            raise InputError(f"--out {out} is there already and is no zarr folder. Choose another name.")
+    elif out.is_dir():
+        raise InputError(f"--out {out} must name a file in a folder that exists.")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contents:
+    """What an AnnData consists of, its matrix in blocks."""
+
+    obs: "pd.DataFrame"
+    var: "pd.DataFrame"
+    blocks: Iterable[Any]
+    """CSR (b, G), in order."""
+    entries: int
+    """z, of all blocks."""
+    dtype: Any = np.int32
+    uns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def write_contents(contents: Contents, out: pathlib.Path, partial: pathlib.Path) -> None:
+    """Write `partial` block by block, then put it in the place of `out`: whole, or not at all.
+
+    Args:
+        contents: what to write.
+        out: the h5ad file or zarr folder.
+        partial: a path of the same file system and kind, for the time being; removed where writing fails.
+    """
+    from anndata.io import write_elem
+
+    try:
+        with _root(partial, zarr=is_zarr(out)) as root:
+            root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+            _write_matrix(root, contents, zarr=is_zarr(out))
+            for name in ("obs", "var"):
+                write_elem(root, name, getattr(contents, name))
+            write_elem(root, "uns", dict(contents.uns))
+            for name in ("obsm", "varm", "obsp", "varp", "layers"):
+                write_elem(root, name, {})
+        if is_zarr(out):
+            import zarr
+
+            with contextlib.suppress(Exception):  # only a shortcut for readers
+                zarr.consolidate_metadata(str(partial))
+        put_in_place(partial, out)
+    finally:
+        _remove(partial)
+
+
+def _write_matrix(root: Any, contents: Contents, *, zarr: bool) -> None:
+    group = root.create_group("X")
+    shape = (len(contents.obs), len(contents.var))
+    group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(shape)})
+    chunk = {"chunks": (min(_CHUNK, max(1, contents.entries)),)}
+    packed = {} if zarr else {"compression": "gzip", "compression_opts": 4}
+    make = group.create_array if zarr else group.create_dataset
+    data = make("data", shape=(contents.entries,), dtype=contents.dtype, **chunk, **packed)
+    indices = make("indices", shape=(contents.entries,), dtype=np.int32, **chunk, **packed)
+    indptr = np.zeros(shape[0] + 1, np.int64)
+    row = end = 0
+    for block in contents.blocks:
+        size = block.shape[0]
+        data[end : end + block.nnz], indices[end : end + block.nnz] = block.data, block.indices
+        indptr[row + 1 : row + size + 1] = end + block.indptr[1:]
+        row, end = row + size, end + block.nnz
+    assert (row, end) == (shape[0], contents.entries), "blocks are not what was announced"
+    stored = make("indptr", shape=indptr.shape, dtype=np.int64)
+    stored[:] = indptr
+
+
+@contextlib.contextmanager
+def _root(path: pathlib.Path, *, zarr: bool) -> Iterator[Any]:
+    if zarr:
+        from zarr import open_group
+
+        yield open_group(str(path), mode="w", zarr_format=3)
+        return
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        yield file
+
+
+def put_in_place(partial: pathlib.Path, out: pathlib.Path) -> None:
+    """Give what is written its name; a folder that is there goes away."""
+    if out.is_dir():
+        old = out.with_name(f".{out.name}.{os.getpid()}.old")
+        out.rename(old)
+        partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.replace(out)
+
+
+def write_cells(cells: "anndata.AnnData", out: pathlib.Path) -> None:
+    """Write an AnnData that is in memory in one step: whole, or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}{out.suffix if is_zarr(out) else '.h5ad'}")
+    try:
+        if is_zarr(out):
+            cells.write_zarr(partial)
+        else:
+            cells.write_h5ad(partial, compression="gzip")
+        put_in_place(partial, out)
+    finally:
+        _remove(partial)
+
+
+def stored_provenance(path: pathlib.Path) -> dict[str, Any]:
+    """uns['lingshu'] of an AnnData on disk; {} where it has none or cannot be read."""
+    text: Any
+    try:
+        if path.is_dir():
+            import zarr
+
+            root: Any = zarr.open_group(str(path), mode="r")
+            text = root[f"uns/{UNS}"][()]
+        else:
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                stored: Any = file[f"uns/{UNS}"]
+                text = stored[()]
+        text = text.item() if hasattr(text, "item") else text
+        found = json.loads(text.decode() if isinstance(text, bytes) else text)
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

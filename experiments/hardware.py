@@ -28,18 +28,22 @@ class Hardware:
 
 
 def here() -> Hardware:
-    """The devices that jax has on all hosts of this run."""
+    """The devices that jax has on all hosts of this run. All processes must ask: memory is what process 0 has."""
     import jax
 
-    device = jax.devices()[0]
+    from lingshu_jax.parallel.distributed import lead
+
+    device = jax.local_devices()[0]  # others do not tell their memory
     platform = "tpu" if device.platform == "tpu" else "cpu" if device.platform == "cpu" else "gpu"
     chip, stats = accelerator_of(device.device_kind), device.memory_stats() or {}
     if platform == "cpu":
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
     else:
         memory = stats.get("bytes_limit") or (chip.memory_bytes if chip else math.inf)
+    # The choice of a mesh depends on it, and must be the same everywhere.
+    memory = lead("memory", lambda bytes_here=float(memory): bytes_here)
     return Hardware(
-        devices=jax.device_count(), kind=device.device_kind, platform=platform, chip=chip, memory_bytes=float(memory)
+        devices=jax.device_count(), kind=device.device_kind, platform=platform, chip=chip, memory_bytes=memory
     )
 
 

@@ -53,7 +53,8 @@ class LoadedRun:
             conditions: one row per condition: a column per condition field, and n_cells.
             sampler: sampler settings; None takes the experiment's.
             seed: same seed, same cells, whatever else is asked for with them.
-            unseen: what to do with a label without training cells: "error", or "null" (the null condition).
+            unseen: what to do with a label without training cells: "error", "features" (those of the
+                target) or "null" (the null condition).
             prior: genes told before the others are drawn: "none", "expressed" or "paper" (what the perturbation
                 turns down in training cells of other contexts), or a csv with gene and value.
             store: the run's store, where it has moved; only "expressed" and "paper" read it.

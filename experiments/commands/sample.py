@@ -45,7 +45,7 @@ class Sample:
     """The store of --split and --prior; the run's own where not given."""
     step: int | None = None
     """Which checkpoint; the newest where not given."""
-    unseen: Literal["error", "null"] = "error"
+    unseen: Literal["error", "features", "null"] = "error"
     """What to do with a perturbation without training cells."""
     prior: str = "none"
     """Genes told before the others are drawn: none; expressed or paper (what the perturbation turns down in training

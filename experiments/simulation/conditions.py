@@ -17,7 +17,7 @@ from lingshu_jax.vocabulary import NULL_ROW, PAD_ROW, ConditionField, ConditionV
 if TYPE_CHECKING:
     from experiments.load import LoadedRun
 
-Unseen = Literal["error", "null"]
+Unseen = Literal["error", "features", "null"]
 N_CELLS = "n_cells"
 MOST_CELLS = 100_000_000
 """Of one condition in one table: more do not fit into one AnnData."""
@@ -71,24 +71,49 @@ def vocabulary_rows(labels: pd.DataFrame, unseen: Unseen, run: "LoadedRun") -> d
 
 
 def _rows(labels: pd.Series, field: ConditionField, unseen: Unseen, run: "LoadedRun") -> np.ndarray:
-    known: dict[str, tuple[int, ...]] = {}
-    for label in pd.unique(labels):
-        try:
-            known[label] = field.row_set(label)
-        except UnknownLabel as error:
-            if unseen == "error":
-                hint = " Pass --unseen null to use the null condition." if field.kind == "perturbation" else ""
-                raise InputError(f"{error}{hint}") from None
-            if field.kind != "perturbation" or run.plan.experiment.training.condition_dropout == 0:
-                raise InputError(
-                    f"{error} This model was trained without a null {field.name}, so --unseen null cannot be used."
-                ) from None
-            known[label] = (NULL_ROW,)
+    known = {label: _row_set(label, field, unseen, run) for label in pd.unique(labels)}
     width = max(map(len, known.values()))
     rows = np.full((len(labels), width), PAD_ROW, np.int32)
     for i, label in enumerate(labels):
         rows[i, : len(known[label])] = known[label]
     return rows[:, 0] if width == 1 else rows
+
+
+def _row_set(label: str, field: ConditionField, unseen: Unseen, run: "LoadedRun") -> tuple[int, ...]:
+    """Rows of a label's members; where one has no training cells, what the policy says."""
+    try:
+        return field.row_set(label)
+    except UnknownLabel as error:
+        if field.kind != "perturbation" or unseen == "error":
+            raise InputError(f"{error}{_way_out(field)}") from None
+        if unseen == "features":
+            return tuple(_by_features(member, field) for member in field.members(label))
+        if run.plan.experiment.training.condition_dropout == 0:
+            raise InputError(
+                f"{error} This model was trained without a null {field.name}, so --unseen null cannot be used."
+            ) from None
+        return (NULL_ROW,)
+
+
+def _by_features(label: str, field: ConditionField) -> int:
+    if label in field.labels or field.is_control(label):
+        return field.row(label)
+    if not field.unseen:
+        raise InputError(
+            f"{field.name} {label!r} has no training cells, and this model was trained without target features. "
+            "Train one that has some: --model.features target."
+        )
+    try:
+        return field.features_row(label)
+    except UnknownLabel as error:
+        raise InputError(str(error)) from None
+
+
+def _way_out(field: ConditionField) -> str:
+    if field.kind != "perturbation":
+        return ""
+    by_features = "--unseen features to use its target features, or " if field.unseen else ""
+    return f" Pass {by_features}--unseen null to use the null condition."
 
 
 def check_guidance(labels: pd.DataFrame, sampler: SamplerConfig, run: "LoadedRun") -> None:

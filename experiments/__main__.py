@@ -1,6 +1,7 @@
 """The `lingshu` command: `lingshu COMMAND ...`, also `python -m experiments COMMAND ...`.
 
-Exit status: 0 done; 2 bad usage or bad input, said in one line; 75 stopped early, saved, start me again; 1 a bug.
+Exit status: 0 done; 2 bad usage or bad input, said in one line; 75 stopped early, saved, start me again;
+130 interrupted, nothing saved; 1 a bug.
 """
 
 import importlib
@@ -28,6 +29,7 @@ COMMANDS = {
     "runs": "list runs",
 }
 BAD_INPUT = 2
+INTERRUPTED = 130
 
 
 def usage() -> str:
@@ -50,6 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     except (InputError, UnknownLabel) as error:
         print(f"lingshu {name}: {error}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"lingshu {name}: interrupted.", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = None  # the reader of our output has left; there is nobody to tell
         return BAD_INPUT

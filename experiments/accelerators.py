@@ -13,6 +13,8 @@ from typing import Literal
 from data_pipelines.errors import InputError
 
 Device = Literal["auto", "cpu"]
+MOST_DEVICES = 1_000_000
+"""More than this is a slip."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,10 @@ def chips_of(topology: str) -> tuple[Accelerator, int]:
         raise InputError(
             f"--topology {topology} is none. Write CHIP:AxB or CHIP:AxBxC, CHIP one of {', '.join(known)}."
         )
-    return known[name], math.prod(map(int, sizes))
+    chips = math.prod(map(int, sizes))
+    if chips > MOST_DEVICES:
+        raise InputError(f"--topology {topology} has more than {MOST_DEVICES:,} chips.")
+    return known[name], chips
 
 
 def accelerator_visible() -> bool:

@@ -74,6 +74,7 @@ def one_line(text: str) -> str:
     body = [paragraph for paragraph in paragraphs if ":" in paragraph or "invalid choice" in paragraph]
     body = body or ["the arguments cannot be read"]
     wrong = body[0].split(" Argument helptext:")[0].split(" For full helptext")[0]
+    wrong = re.sub(r"^Error parsing config\.[\w.]+: ", "", wrong)
     near = next((section for section in body if section.startswith("Perhaps you meant")), "")
     options = re.findall(r"(--[\w.-]+)", near)
     nearest = f" (nearest: {', '.join(dict.fromkeys(options))})" if options else ""

@@ -87,6 +87,8 @@ class TrainingReporter:
 
     def advance(self, step: int) -> None:
         """A step is done."""
+        if step == self._first:  # what is left is told by steps, not by compiling
+            self._last = (step, time.monotonic())
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
             return

@@ -47,9 +47,12 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """What the run was started with: experiment, store, split and their hashes."""
         try:
-            return json.loads((self.path / CONFIG).read_text())
+            config = json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} is no run folder: {CONFIG} is missing or unreadable ({error}).") from error
+        if not isinstance(config, dict) or not config.keys() >= _CONFIG_KEYS:
+            raise InputError(f"{self.path / CONFIG} is damaged: it does not hold {', '.join(sorted(_CONFIG_KEYS))}.")
+        return config
 
     def experiment(self) -> Experiment:
         """The run's experiment."""
@@ -59,15 +62,34 @@ class RunFolder:
             raise InputError(f"{self.path / CONFIG}: {error}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Every line of metrics.jsonl; a last line that a kill cut short is left out."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        entries = []
-        for line in lines:
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                continue
-        return entries
+        """Every line of metrics.jsonl that is whole: a kill or a full disk may have cut one short."""
+        lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
+        return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
+_CONFIG_KEYS = frozenset(("experiment", "identity", "store", "store_hash", "split", "split_hash"))
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None where it is not what a reporter wrote."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+        return None
+    accounted = "useful_seconds" not in entry or _is_account(entry)
+    figures = ("loss", "train_nats", "val_nats", "seconds")
+    return entry if accounted and all(_is_number(entry.get(name, 0.0)) for name in figures) else None
+
+
+def _is_account(entry: dict[str, Any]) -> bool:
+    lost = entry.get("lost_seconds")
+    return isinstance(lost, dict) and all(map(_is_number, (entry["useful_seconds"], entry.get("time"), *lost.values())))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def run_id(experiment: Experiment, store_hash: str, split_hash: str, parent_hash: str | None = None) -> str:
@@ -131,6 +153,11 @@ def create(path: pathlib.Path, config: dict[str, Any], environment: dict[str, An
     """Make the folder of a run, or open it where it is there already."""
     run = RunFolder(path)
     if not (path / CONFIG).exists():
+        if run.checkpoints.is_dir() and any(run.checkpoints.iterdir()):
+            raise InputError(
+                f"{path} holds checkpoints and no {CONFIG}: of which settings they are is not known. Restore it, or "
+                f"train under another --run name."
+            )
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "environment.json", environment)
         write_json(path / CONFIG, config)

@@ -27,7 +27,7 @@ class StopRequest:
 
     def _ask(self, number: int, frame: Any) -> None:
         self._asked = True
-        signal.signal(number, self._before[number])
+        self.__exit__()
 
 
 class SharedStopRequest:

@@ -146,7 +146,10 @@ def _train(
             state, parts = _begin(model_plan, statistics, parent, tx, mesh)
         else:
             parts = model_plan.parts(mesh)
-            restored = checkpoints.restore(abstract, abstract_like(parts.fixed))
+            try:
+                restored = checkpoints.restore(abstract, abstract_like(parts.fixed))
+            except CheckpointError as error:
+                raise InputError(str(error)) from error
             state, parts = restored.state, ModelParts(parts.graph, restored.fixed)
             loader.set_state(restored.loader)
         reporter.begin(int(state.step))

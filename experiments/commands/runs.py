@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+from data_pipelines.errors import InputError
 from experiments.command_line import parse
 from experiments.commands.options import DEFAULT_RUNS
 
@@ -23,13 +24,18 @@ def run(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from experiments.load import warn
     from experiments.runs import all_runs
 
     table = Table("experiment", "run", "step", "val nats/cell", "evaluations", "store", "split", box=None)
     for entry in all_runs(options.runs):
-        config, metrics = entry.config(), entry.read_metrics()
+        try:
+            config, experiment, metrics = entry.config(), entry.experiment(), entry.read_metrics()
+        except InputError as error:
+            warn(str(error))
+            continue
         bounds = [line["val_nats"] for line in metrics if "val_nats" in line]
-        steps = config["experiment"]["training"]["steps"]
+        steps = experiment.training.steps
         table.add_row(
             entry.path.parent.name,
             entry.id,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from data_pipelines.errors import InputError
-from experiments.accelerators import Device, use_device
+from experiments.accelerators import MOST_DEVICES, Device, use_device
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, runs_arguments
@@ -135,8 +135,8 @@ def say_result(result: "TrainResult", options: Train) -> int:
 
 
 def _dry_run(options: Train) -> int:
-    if options.devices is not None and options.devices < 1:
-        raise InputError(f"--devices must be >= 1, got {options.devices}.")
+    if options.devices is not None and not 1 <= options.devices <= MOST_DEVICES:
+        raise InputError(f"--devices must lie in 1..{MOST_DEVICES:,}, got {options.devices}.")
     if options.topology is None:
         use_device(options.device)
     elif options.devices is not None:

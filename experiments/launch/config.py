@@ -25,13 +25,15 @@ class SlurmConfig:
     qos: str | None = None
     grace_seconds: int = 300
     """SIGTERM comes so long before the time limit: enough to save a checkpoint."""
+    max_restarts: int = 100
+    """Starts after which a job with a killed task (status 137 or 143) is not queued again; status 75 always is."""
     setup: str = ""
     """Shell lines before the command: modules, an environment."""
     out: str | None = None
     """Where the script is written; NAME.sbatch where not given."""
 
     def __post_init__(self) -> None:
-        _check_counts(self, "nodes", "devices", "grace_seconds")
+        _check_counts(self, "nodes", "devices", "grace_seconds", "max_restarts")
         for name in ("name", "partition", "account", "qos"):
             value = getattr(self, name)
             if value is not None and not _WORD.fullmatch(value):

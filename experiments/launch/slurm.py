@@ -1,4 +1,8 @@
-"""The SLURM script: `srun` starts one process per GPU; status 75 (saved, start me again) queues the job again."""
+"""The SLURM script: `srun` starts one process per GPU; the job is queued again when all of them may go on.
+
+`srun` returns the highest status of its tasks. So each task raises 1 and 2 (a bug; a person has to decide) above all
+others: they are not hidden by the 75 (start me again) with which the other tasks end, nor is 75 taken for them.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -14,11 +18,19 @@ set -e
 {setup}
 # SIGTERM is for the processes of srun, which save and exit with {again}; this shell waits for them.
 trap ':' TERM
+task='trap : TERM; "$@"; status=$?; case $status in 1|2) exit $((200 + status));; esac; exit $status'
 status=0
-srun --kill-on-bad-exit=0 --wait={grace} {command} || status=$?
+srun --kill-on-bad-exit=0 --wait={grace} bash -c "$task" task {command} || status=$?
 
-if [ "$status" -eq {again} ]; then
-  echo "stopped early and saved: queued again"
+again=no
+case "$status" in
+  {again}) again=yes ;;
+  137|143)  # a task was killed, by the system or with its machine: not for ever
+    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then again=yes; fi ;;
+  201|202) status=$((status - 200)) ;;
+esac
+if [ "$again" = yes ]; then
+  echo "ended with $status, to be started again: queued again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
@@ -48,4 +60,5 @@ def render(config: SlurmConfig, command: Sequence[str]) -> str:
         command=shlex.join(command),
         grace=config.grace_seconds,
         again=START_AGAIN,
+        restarts=config.max_restarts,
     )

@@ -86,7 +86,8 @@ def _arrangements(devices: int) -> Iterator[Sizes]:
 
 
 def _divisors(number: int) -> list[int]:
-    return [size for size in range(1, number + 1) if number % size == 0]
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return sorted({*small, *(number // size for size in small)})
 
 
 def _explain(config: MeshConfig, demands: Demands, devices: int, possible: list[Sizes]) -> str:
@@ -109,16 +110,21 @@ def _way_out(config: MeshConfig, demands: Demands, devices: int, possible: list[
         near = sorted(possible, key=lambda sizes: _distance(sizes, config))[:3]
         shown = "; ".join(f"--mesh.data {d} --mesh.fsdp {f} --mesh.tensor {t}" for d, f, t in near)
         return f"Nearest: {shown}."
-    fewer = next(n for n in range(devices, 0, -1) if any(not demands.problems(s) for s in _arrangements(n)))
-    batch = next(
-        demands.batch_size + 32 * more
-        for more in range(1, devices + 1)
-        if any(
-            not dataclasses.replace(demands, batch_size=demands.batch_size + 32 * more).problems(sizes)
-            for sizes in _arrangements(devices)
-        )
-    )
+    most = min(devices, demands.batch_size * demands.heads)
+    fewer = next(n for n in range(most, 0, -1) if any(not demands.problems(s) for s in _arrangements(n)))
+    batch = min(_larger_batch(sizes, demands) for sizes in _arrangements(devices) if _fits_model(sizes, demands))
     return f"Use {fewer} devices, or --training.batch-size {batch} (another experiment: see docs/training.md)."
+
+
+def _fits_model(sizes: Sizes, demands: Demands) -> bool:
+    _, fsdp, tensor = sizes
+    return not (demands.width % fsdp or demands.heads % tensor or demands.ffn_width % tensor)
+
+
+def _larger_batch(sizes: Sizes, demands: Demands) -> int:
+    """The next batch that divides over a mesh, its microbatches and the loader's slabs."""
+    unit = math.lcm(32, sizes[0] * sizes[1] * demands.microbatches)
+    return (demands.batch_size // unit + 1) * unit
 
 
 def _distance(sizes: Sizes, config: MeshConfig) -> tuple[float, Sizes]:

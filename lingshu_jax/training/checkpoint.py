@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from lingshu_jax.parallel.distributed import lead, several
-from lingshu_jax.training.integrity import damage, difference, write_checksums
+from lingshu_jax.training.integrity import CHECKSUMS, damage, difference, has_checksums, write_checksums
 from lingshu_jax.training.saving import WATCHED
 from lingshu_jax.training.state import TrainState
 from lingshu_jax.training.write_errors import reason_of
@@ -234,6 +234,8 @@ class Checkpoints:
         for step, line in zip(sorted(damaged), said, strict=True):
             aside = "" if self._read_only else f"; it was moved to {self._set_aside(step)}"
             warn(f"{line}. {instead}{aside}.")
+        if whole and not has_checksums(self._folder / str(max(whole))):
+            warn(f"checkpoint {self._folder / str(max(whole))} has no {CHECKSUMS}: it is used unchecked.")
         return {"whole": whole, "damaged": damaged}
 
     def _set_aside(self, step: int) -> epath.Path:
@@ -256,7 +258,15 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self._folder} does not hold {wanted} (complete ones: {there}). Train the run first."
             )
-        return self._manager.restore(step, args=ocp.args.Composite(**items))
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:
+            folder = self._folder / str(step)
+            if has_checksums(folder):
+                raise
+            raise CheckpointError(
+                f"checkpoint {folder} has no {CHECKSUMS} and cannot be read. Move it away: the one before is then used."
+            ) from error
 
 
 def _listed(folder: epath.Path) -> Iterable[epath.Path]:

@@ -27,6 +27,13 @@ class OptimizerConfig:
             raise ValueError("optimizer.learning_rate and optimizer.clip_norm must be > 0.")
         if self.warmup_steps < 0:
             raise ValueError(f"optimizer.warmup_steps must be >= 0, got {self.warmup_steps}.")
+        if self.weight_decay < 0:
+            raise ValueError(f"optimizer.weight_decay must be >= 0, got {self.weight_decay}.")
+        if not 0.0 <= self.final_share <= 1.0:
+            raise ValueError(f"optimizer.final_share must be in [0, 1], got {self.final_share}.")
+        for name in ("b1", "b2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}.")
 
 
 PARAMETER_DTYPES = ("float32", "bfloat16")

@@ -33,7 +33,7 @@ def write_checksums(folder: epath.Path) -> None:
 def difference(folder: epath.Path, items: Iterable[str] | None = None) -> str | None:
     """What is missing from a checkpoint or has not its size, as a phrase that names the file; None where nothing is.
 
-    Reads one file only.
+    Reads one file only. Without checksums it is whole when Orbax has finished it.
 
     Args:
         folder: the checkpoint.
@@ -49,7 +49,7 @@ def difference(folder: epath.Path, items: Iterable[str] | None = None) -> str | 
         if not (folder / ORBAX_INDEX).exists():
             return f"{ORBAX_INDEX} is missing"
     except FileNotFoundError:
-        return "it was not written to the end" if any(folder.iterdir()) else "its folder is empty"
+        return _unfinished(folder, items)
     except (OSError, ValueError, TypeError, AttributeError):
         return f"{CHECKSUMS} cannot be read"
     try:
@@ -62,7 +62,7 @@ def difference(folder: epath.Path, items: Iterable[str] | None = None) -> str | 
 def damage(folder: epath.Path, items: Iterable[str] | None = None) -> str | None:
     """`difference`, and which file has other contents than were written. Reads everything."""
     wrong = difference(folder, items)
-    if wrong is not None:
+    if wrong is not None or not has_checksums(folder):
         return wrong
     expected = _expected(folder, items)
     try:
@@ -72,6 +72,27 @@ def damage(folder: epath.Path, items: Iterable[str] | None = None) -> str | None
     except OSError as error:
         return f"{error.filename or 'a file'} cannot be read ({error.strerror or error})"
     return None
+
+
+def has_checksums(folder: epath.Path) -> bool:
+    """Whether what a checkpoint holds can be checked; one that another program saved may have none."""
+    return (folder / CHECKSUMS).exists()
+
+
+def _unfinished(folder: epath.Path, items: Iterable[str] | None) -> str | None:
+    """What a checkpoint without checksums lacks of what Orbax itself would have finished; None where nothing."""
+    if not any(folder.iterdir()):
+        return "its folder is empty"
+    try:
+        index = json.loads((folder / ORBAX_INDEX).read_text())
+        wanted = sorted(index["item_handlers"] if items is None else items)
+        finished = index["commit_timestamp_nsecs"] is not None
+    except (OSError, ValueError, TypeError, KeyError):
+        finished, wanted = False, []
+    if not finished:
+        return "it was not written to the end"
+    empty = (name for name in wanted if not (folder / name).exists() or not any((folder / name).iterdir()))
+    return next((f"{name} is missing" for name in empty), None)
 
 
 def _expected(folder: epath.Path, items: Iterable[str] | None) -> dict[str, FileSum]:

@@ -35,7 +35,7 @@ def start_several(arguments, processes: int, *, devices: int = 8, **environment:
     if processes == 1:
         return [start(arguments, devices=devices, **environment)]
     shared = f"--distributed.coordinator localhost:{free_port()} --distributed.processes {processes}".split()
-    shared += ["--distributed.heartbeat-seconds", "10"]
+    shared += ["--distributed.heartbeat-seconds", "10", "--distributed.start-seconds", "30"]
     return [
         start([*arguments, *shared, "--distributed.process", str(process)], devices=devices // processes, **environment)
         for process in range(processes)

@@ -103,10 +103,31 @@ def test_a_damaged_checkpoint_is_not_sampled_from(runs, tmp_path, capsys):
 
 def test_a_run_of_damaged_checkpoints_only_is_refused(store, runs, tmp_path, capsys):
     copy = damaged_copy(runs, tmp_path)
-    (copy.checkpoints / "6" / "checksums.json").unlink()
+    (copy.checkpoints / "6" / "_CHECKPOINT_METADATA").unlink()
     assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT)) == 2
     assert "No other is left" in capsys.readouterr().err
     assert {path.name for path in copy.checkpoints.iterdir()} == {"6", "12"}
+
+
+@pytest.mark.parametrize("text", ["", '{"ident', "[]", "{}", '{"identity": 3, "experiment": 4}', "\x00"])
+def test_a_damaged_config_is_one_line(store, runs, tmp_path, capsys, text):
+    copy = tmp_path / "perturb" / "tiny"
+    shutil.copytree(find_run("tiny", runs).path, copy)
+    (copy / "config.json").write_text(text)
+    for command in (train_arguments(store, tmp_path, "--run", "tiny", *SHORT), ["sample", "tiny", "--runs", tmp_path]):
+        assert run([*map(str, command)]) == 2
+        assert re.fullmatch(r"lingshu \w+: .*config.json.*\n", capsys.readouterr().err)
+    assert run(["runs", "--runs", str(tmp_path)]) == 0
+    assert "warning: " in capsys.readouterr().err
+
+
+def test_checkpoints_of_unknown_settings_are_refused(store, runs, tmp_path, capsys):
+    copy = tmp_path / "perturb" / "tiny"
+    shutil.copytree(find_run("tiny", runs).path, copy)
+    (copy / "config.json").unlink()
+    assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT, "--seed", "3")) == 2
+    assert "holds checkpoints and no config.json" in capsys.readouterr().err
+    assert not (copy / "config.json").exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line(store, tmp_path, capsys, monkeypatch):
@@ -235,6 +256,19 @@ def test_sigterm_saves_and_asks_to_be_started_again(store, tmp_path):
     assert time.monotonic() - begin < 60
 
 
-def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": 2, "lo',
+        b"\xfe\x00\xff",
+        b"[1]",
+        b"{}",
+        b'{"step": "x"}',
+        b'{"step": 2, "loss": "x"}',
+        b'{"step": 2, "useful_seconds": 1, "time": null, "lost_seconds": {}}',
+        b'{"step": 2, "useful_seconds": 1, "time": 2, "lost_seconds": 3}',
+    ],
+)
+def test_a_damaged_line_of_metrics_is_left_out(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(line + b"\n" + json.dumps({"step": 1}).encode() + b"\n" + line)
     assert RunFolder(tmp_path).read_metrics() == [{"step": 1}]

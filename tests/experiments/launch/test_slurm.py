@@ -9,7 +9,18 @@ from experiments.__main__ import run
 
 TRAIN = ["paper-s8", "--store", "gs://bucket/cells.store"]
 STUBS = {
-    "srun": '#!/bin/sh\nprintf "%s\\n" "$@" > srun.txt\nexit "$STATUS"\n',
+    # One task per word of $STATUS; the highest status of all, as srun returns it.
+    "srun": """#!/bin/bash
+printf "%s\\n" "$@" > srun.txt
+while [ "${1#--}" != "$1" ]; do shift; done
+highest=0
+for STATUS in $STATUS; do
+  export STATUS
+  "$@" || { found=$?; [ $found -gt $highest ] && highest=$found; }
+done
+exit $highest
+""",
+    "lingshu": '#!/bin/sh\n[ "$STATUS" -gt 128 ] && kill -$((STATUS - 128)) $$\nexit "$STATUS"\n',
     "scontrol": '#!/bin/sh\necho "$@" > scontrol.txt\n',
 }
 
@@ -20,7 +31,7 @@ def script(folder: pathlib.Path, *arguments: str) -> pathlib.Path:
     return out
 
 
-def start(path: pathlib.Path, status: int) -> subprocess.CompletedProcess:
+def start(path: pathlib.Path, statuses: str, restarts: int = 0) -> subprocess.CompletedProcess:
     """Run the script as SLURM would, with stand-ins for its commands."""
     for name, text in STUBS.items():
         stub = path.parent / name
@@ -29,7 +40,8 @@ def start(path: pathlib.Path, status: int) -> subprocess.CompletedProcess:
     environment = {
         **os.environ,
         "PATH": f"{path.parent}:{os.environ['PATH']}",
-        "STATUS": str(status),
+        "STATUS": statuses,
+        "SLURM_RESTART_COUNT": str(restarts),
         "SLURM_JOB_ID": "17",
     }
     return subprocess.run(["bash", str(path)], cwd=path.parent, env=environment, capture_output=True, text=True)
@@ -55,24 +67,46 @@ def test_directives_come_from_the_settings(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"next: sbatch {path}"
 
 
-@pytest.mark.parametrize(("status", "queued_again"), [(75, True), (0, False), (2, False), (1, False)])
-def test_only_status_75_queues_the_job_again(tmp_path, status, queued_again):
-    done = start(script(tmp_path), status)
+ENDS = [
+    ("75", 75, True),
+    ("0 0", 0, False),
+    ("75 75 75", 75, True),
+    ("137 75", 137, True),  # a task was killed: the others ask to be started again
+    ("75 143", 143, True),
+    ("75 2", 2, False),  # a person has to decide; the others have lost that process
+    ("1 75", 1, False),
+    ("2 137", 2, False),
+    ("139 75", 139, False),
+]
+
+
+@pytest.mark.parametrize(("statuses", "status", "queued_again"), ENDS)
+def test_the_job_is_queued_again_when_every_task_may_go_on(tmp_path, statuses, status, queued_again):
+    done = start(script(tmp_path), statuses)
     assert done.returncode == status
     assert (tmp_path / "scontrol.txt").exists() == queued_again
     if queued_again:
         assert (tmp_path / "scontrol.txt").read_text() == "requeue 17\n"
 
 
+def test_a_task_that_is_killed_again_and_again_ends_the_job(tmp_path):
+    path = script(tmp_path, "--launch.max-restarts", "3")
+    start(path, "75", restarts=3)
+    assert (tmp_path / "scontrol.txt").exists()
+    (tmp_path / "scontrol.txt").unlink()
+    start(path, "137 75", restarts=3)
+    assert not (tmp_path / "scontrol.txt").exists()
+
+
 def test_arguments_arrive_as_they_were_given(tmp_path):
     path = script(tmp_path, *HOSTILE)
-    assert start(path, 0).returncode == 0
+    assert start(path, "0").returncode == 0
     assert (tmp_path / "srun.txt").read_text().splitlines()[-7:] == ["lingshu", "train", *TRAIN, *HOSTILE]
     assert not (tmp_path / "pwned").exists()
 
 
 def test_a_setup_that_fails_starts_nothing(tmp_path):
-    assert start(script(tmp_path, "--launch.setup", "false"), 0).returncode != 0
+    assert start(script(tmp_path, "--launch.setup", "false"), "0").returncode != 0
     assert not (tmp_path / "srun.txt").exists()
 
 

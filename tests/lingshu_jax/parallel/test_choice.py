@@ -67,6 +67,11 @@ def test_an_impossible_mesh_says_why_and_names_possible_ones(why):
         assert choose_mesh(named, demands, devices) == named
 
 
+def test_a_million_devices_are_answered_at_once():
+    with pytest.raises(ValueError, match=r"Use 2560 devices, or --training.batch-size 100000 "):
+        choose_mesh(MeshConfig(), PAPER, 1_000_000)
+
+
 @given(
     devices=st.integers(1, 64),
     batch=st.integers(1, 8).map(lambda n: 32 * n),

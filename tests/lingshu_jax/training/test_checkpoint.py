@@ -123,10 +123,27 @@ def test_readers_move_nothing_and_refuse_the_damaged_one_by_name(tmp_path):
 def test_when_all_are_damaged_that_is_an_error(tmp_path):
     save_at(tmp_path, [1, 2])
     for step in ("1", "2"):
-        (tmp_path / step / "checksums.json").unlink()
-    with pytest.raises(CheckpointError, match=r"/1 is damaged: it was not written to the end; .*No other is left"):
+        (tmp_path / step / "_CHECKPOINT_METADATA").unlink()
+    with pytest.raises(CheckpointError, match=r"/1 is damaged: _CHECKPOINT_METADATA is missing; .*No other is left"):
         Checkpoints(tmp_path)
     assert steps_in(tmp_path) == [1, 2]
+
+
+def test_a_checkpoint_without_checksums_is_used_with_a_warning(tmp_path):
+    save_at(tmp_path, [1, 2])
+    (tmp_path / "2" / "checksums.json").unlink()
+    said = []
+    checkpoints = Checkpoints(tmp_path, warn=said.append)
+    assert checkpoints.latest_step() == 2 and checkpoints.meta() == {}
+    assert said == [f"checkpoint {tmp_path / '2'} has no checksums.json: it is used unchecked."]
+
+
+def test_a_checkpoint_without_checksums_that_cannot_be_read_is_named(tmp_path):
+    save_at(tmp_path, [1, 2])
+    (tmp_path / "2" / "checksums.json").unlink()
+    (tmp_path / "2" / "meta" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match=r"/2 has no checksums.json and cannot be read. Move it away"):
+        Checkpoints(tmp_path).meta()
 
 
 def test_a_full_disk_fails_the_save_alone(tmp_path):

@@ -51,6 +51,35 @@ def test_damage_is_named_without_reading_everything(folder, hurt, said):
     assert difference(folder) == said and damage(folder) == said
 
 
+INDEX = '{"item_handlers": {"ema": "", "state": ""}, "commit_timestamp_nsecs": 5}'
+
+
+@pytest.fixture
+def unsummed(folder):
+    (folder / "checksums.json").unlink()
+    (folder / "_CHECKPOINT_METADATA").write_text(INDEX)
+    return folder
+
+
+def test_what_orbax_finished_is_whole_without_checksums(unsummed):
+    assert difference(unsummed) is None and damage(unsummed) is None
+
+
+@pytest.mark.parametrize(
+    ("hurt", "said"),
+    [
+        (lambda folder: (folder / "ema").rmtree(), "ema is missing"),
+        (lambda folder: (folder / "ema/array").unlink(), "ema is missing"),
+        (lambda folder: (folder / "_CHECKPOINT_METADATA").write_text(INDEX.replace("5", "null")), "it was not written"),
+        (lambda folder: (folder / "_CHECKPOINT_METADATA").write_text("[]"), "it was not written"),
+        (lambda folder: (folder / "_CHECKPOINT_METADATA").unlink(), "it was not written"),
+    ],
+)
+def test_without_checksums_what_orbax_did_not_finish_is_damaged(unsummed, hurt, said):
+    hurt(unsummed)
+    assert damage(unsummed).startswith(said)
+
+
 def test_only_the_items_that_will_be_read_matter(folder):
     (folder / "state" / "d" / "0a").unlink()
     assert damage(folder, ("ema",)) is None

@@ -9,6 +9,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from experiments.run_data import run_data
 from experiments.runs import RunFolder
+from experiments.simulation.output import is_zarr
 
 if TYPE_CHECKING:
     from experiments.evaluation.results import Evaluation
@@ -29,7 +30,7 @@ def evaluate_run(
 
     Args:
         folder: the run.
-        samples: h5ad that `lingshu sample` wrote.
+        samples: h5ad or zarr folder that `lingshu sample` wrote.
         part: part of the run's split whose cells count as held out.
         store_path: where the store is now; None takes the run's own path.
         draws: noised copies of each cell for the bound.
@@ -73,6 +74,7 @@ def evaluate_run(
 
 def _read(samples: pathlib.Path, anndata: object) -> object:
     try:
-        return anndata.read_h5ad(samples)  # type: ignore[attr-defined]
+        read = anndata.read_zarr if is_zarr(samples) else anndata.read_h5ad  # type: ignore[attr-defined]
+        return read(samples)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{samples} cannot be read as generated cells ({error}). Sample them again.") from error

@@ -86,8 +86,13 @@ def write_request(
         resumed = shards.cells_there()
         part.barrier("counted")
         begun(resumed)
-        for number in range(part.process, shards.n, part.processes):
-            shards.draw(number, progress)
+        try:
+            for number in range(part.process, shards.n, part.processes):
+                shards.draw(number, progress)
+        except Exception:
+            if part.processes == 1 and not shards.cells_there():
+                _discard(folder)
+            raise
         part.barrier("drawn")
         if part.process == 0:
             _assemble(shards, request, out)
@@ -124,17 +129,20 @@ class _Shards:
         block = self.request.draw(*self.bounds(number), progress)
         block.sort_indices()
         partial = self.folder / f".{number:06d}.{os.getpid()}"
-        with named(partial), partial.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                data=block.data.astype(self.request.dtype, copy=False),
-                indices=block.indices.astype(np.int32, copy=False),
-                indptr=block.indptr.astype(np.int64, copy=False),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path(number))
+        try:
+            with named(partial), partial.open("wb") as file:
+                np.savez(
+                    file,
+                    allow_pickle=False,
+                    data=block.data.astype(self.request.dtype, copy=False),
+                    indices=block.indices.astype(np.int32, copy=False),
+                    indptr=block.indptr.astype(np.int64, copy=False),
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path(number))
+        finally:
+            partial.unlink(missing_ok=True)
 
     def read(self) -> Iterator[Any]:
         for number in range(self.n):

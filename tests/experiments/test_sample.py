@@ -102,6 +102,32 @@ def test_unclear_requests_are_refused(runs, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_prior_tells_genes_and_says_how_many(runs, loaded, tmp_path, capsys):
+    gene, place = loaded.plan.panel.genes[7], 7
+    prior, out = tmp_path / "prior.csv", tmp_path / "cells.h5ad"
+    prior.write_text(f"gene,value,cell_line\n{gene},91,line_A\n")
+    conditions = tmp_path / "conditions.csv"
+    table(("line_A", target(loaded), 5), ("line_B", target(loaded), 5)).to_csv(conditions, index=False)
+    asked = ["--conditions", str(conditions), "--prior", str(prior), "--out", str(out)]
+    assert run(["sample", "tiny", "--runs", str(runs), *asked]) == 0
+    assert "0 to 1 genes injected per condition (2 conditions)" in capsys.readouterr().out
+    cells = anndata.read_h5ad(out)
+    assert (cells.X[:5, place].toarray() == 91).all() and (cells.X[5:, place].toarray() != 91).any()
+    told = json.loads(cells.uns["lingshu"])["prior"]
+    assert told["kind"] == "TablePrior" and told["genes"] == [1, 0]
+
+
+def test_a_prior_from_training_cells_reads_the_runs_store(runs, loaded, tmp_path, capsys):
+    one = ["--condition.cell_line", "line_A", "--condition.target_gene", target(loaded), "--n", "3"]
+    asked = [*one, "--prior", "paper", "--out", str(tmp_path / "cells.h5ad")]
+    assert run(["sample", "tiny", "--runs", str(runs), *asked]) == 0
+    assert "genes injected per condition (1 conditions)" in capsys.readouterr().out
+    cells = loaded.sample(table(("line_A", target(loaded), 3)), prior="paper")
+    assert (anndata.read_h5ad(tmp_path / "cells.h5ad").X != cells.X).nnz == 0
+    assert run(["sample", "tiny", "--runs", str(runs), *one, "--prior", "papr"]) == 2
+    assert "neither none, expressed or paper nor a file" in capsys.readouterr().err
+
+
 def test_from_samples_to_a_report(runs, capsys):
     """The rest of the path, by the commands that each one prints."""
     import shlex

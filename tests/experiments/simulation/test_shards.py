@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pytest
 
-from data_pipelines.errors import Interrupted
+from data_pipelines.errors import InputError, Interrupted
 from data_pipelines.locks import held
 from data_pipelines.progress import silent
 from experiments.prior import NoPrior
@@ -95,6 +95,29 @@ def test_processes_share_the_shards(request_of, tmp_path):
     write_request(request, out, part=Part(0, 2, other))
     assert met[-1] == "assembled"
     same(anndata.read_h5ad(out), request.anndata(silent))
+
+
+def test_a_job_that_fails_before_its_first_shard_leaves_nothing(request_of, tmp_path):
+    def full(stage, done, total):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        write_request(request_of(), tmp_path / "cells.h5ad", progress=full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_shard_is_named(request_of, tmp_path):
+    out = tmp_path / "cells.h5ad"
+    with pytest.raises(Killed):
+        write_request(request_of(), out, progress=killed_after(600))
+    shard = next(tmp_path.glob(".cells*/000000.npz"))
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"000000\.npz cannot be read.*Remove it"):
+        write_request(request_of(), out)
+    assert not out.exists()
+    shard.unlink()
+    write_request(request_of(), out)
+    same(anndata.read_h5ad(out), request_of().anndata(silent))
 
 
 def test_two_writers_of_one_file_are_refused(request_of, tmp_path):

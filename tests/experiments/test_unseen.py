@@ -97,7 +97,7 @@ def test_effects_of_unseen_targets_are_predicted_better_than_by_the_mean_effect(
     assert run(["ingest", str(tmp_path / "screen.h5ad"), "--out", str(path), *COLUMNS]) == 0
     assert run(["split", str(path), "--kind", "perturbations", "--name", "targets", "--test", "0.25"]) == 0
     steps = (
-        "--training.steps 300 --training.batch-size 64 --training.evaluate-every 300 --training.save-every 300".split()
+        "--training.steps 200 --training.batch-size 64 --training.evaluate-every 200 --training.save-every 300".split()
     )
     told = ["--run", "told", "--data.split", "targets", "--model.features", "target", *steps]
     assert run(["train", "demo", "--store", str(path), "--runs", str(tmp_path), *told]) == 0

@@ -26,7 +26,7 @@ sys.exit(status)
 """
 _TRAIN = (
     "--size tiny --run cheap --model.width 16 --model.heads 1 --model.ffn-width 32 --model.blocks 1 "
-    "--model.factors.rank 4 --training.batch-size 16 --training.evaluate-cells 16 --training.evaluate-draws 1 "
+    "--model.factors.rank 4 --training.batch-size 32 --training.evaluate-cells 32 --training.evaluate-draws 1 "
     "--training.steps 2 --training.log-every 1 --training.evaluate-every 2 --training.save-every 2"
 ).split()
 _COLUMNS = (

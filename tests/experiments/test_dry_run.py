@@ -49,7 +49,7 @@ REFUSED = {
     "an impossible mesh": (["paper-s8", "--dry-run", "--devices", "8", "--mesh.tensor", "4"], "Nearest: --mesh.data"),
     "too many chips": (["paper-s8", "--dry-run", "--topology", "v5p:8x8x16"], "Use 640 devices"),
     "an unknown chip": (["paper-s8", "--dry-run", "--topology", "v7:4x4"], "CHIP one of v5e"),
-    "no devices": (["paper-s8", "--dry-run", "--devices", "0"], "must be >= 1"),
+    "no devices": (["paper-s8", "--dry-run", "--devices", "0"], "must lie in 1..1,000,000"),
     "both": (["paper-s8", "--dry-run", "--devices", "8", "--topology", "v5e:2x4"], "Leave --devices out"),
     "a topology to train on": (["paper-s8", "--topology", "v5e:2x4"], "Pass --dry-run"),
 }

@@ -1,8 +1,9 @@
 """The one public function of attention: its semantics, its checks, and the implementations by name."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lingshu_jax.kernels.attention.auto import Auto
@@ -50,20 +51,29 @@ def attention(
             settings of its own.
 
     Raises:
-        ValueError: shapes do not fit, or the implementation does not exist or cannot compute them.
+        ValueError: shapes or types do not fit, or the implementation does not exist or cannot compute them.
     """
+    chosen = IMPLEMENTATIONS.get(implementation) if isinstance(implementation, str) else implementation
+    if not isinstance(chosen, Implementation):
+        raise ValueError(f"no attention implementation {implementation!r}; there are: {', '.join(IMPLEMENTATIONS)}.")
+    _check(q, k, v, segment_ids, rope)
+    reason = chosen.unsupported(q.shape, q.dtype)
+    if reason:
+        raise ValueError(f"{type(chosen).__name__} cannot compute attention here: {reason}. Choose 'auto' or 'xla'.")
+    return chosen(q, k, v, segment_ids, rope) if q.size else q
+
+
+def _check(q: Any, k: Any, v: Any, segment_ids: Any, rope: Any) -> None:
     if not (q.shape == k.shape == v.shape and q.ndim == 4):
         raise ValueError(f"q, k and v must share one shape (B, N, H, K); got {q.shape}, {k.shape}, {v.shape}.")
+    if not (q.dtype == k.dtype == v.dtype and jnp.issubdtype(q.dtype, jnp.floating)):
+        raise ValueError(f"q, k and v must share one floating type; got {q.dtype}, {k.dtype}, {v.dtype}.")
     if q.shape[3] % 2:
         raise ValueError(f"the head size must be even, got {q.shape[3]}: RoPE rotates halves.")
     if segment_ids.shape != q.shape[:2]:
         raise ValueError(f"segment_ids must have shape (B, N) = {q.shape[:2]}, got {segment_ids.shape}.")
     if rope is not None and rope.shape not in (q.shape[1:2], q.shape[:2]):
         raise ValueError(f"rope must have shape (N,) or (B, N) of {q.shape[:2]}, got {rope.shape}.")
-    if isinstance(implementation, str) and implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"no attention implementation {implementation!r}; there are: {', '.join(IMPLEMENTATIONS)}.")
-    chosen = IMPLEMENTATIONS[implementation] if isinstance(implementation, str) else implementation
-    reason = chosen.unsupported(q.shape, q.dtype)
-    if reason:
-        raise ValueError(f"{type(chosen).__name__} cannot compute attention here: {reason}. Choose 'auto' or 'xla'.")
-    return chosen(q, k, v, segment_ids, rope)
+    for name, array in (("segment_ids", segment_ids), ("rope", rope)):
+        if array is not None and not jnp.issubdtype(array.dtype, jnp.integer):
+            raise ValueError(f"{name} must be integers, got {array.dtype}.")

@@ -22,6 +22,10 @@ class Xla(Implementation):
     queries_at_once: int = 256
     """Rows of scores of a head that exist at a time: few enough to stay in cache."""
 
+    def __post_init__(self) -> None:
+        if self.queries_at_once < 1:
+            raise ValueError(f"queries_at_once must be >= 1, got {self.queries_at_once}.")
+
     def __call__(self, q, k, v, segment_ids, rope):
         q, k, v = visible(q, k, v, segment_ids)
         if rope is not None:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lingshu_jax.kernels.attention import IMPLEMENTATIONS, Xla, attention
+from lingshu_jax.kernels.attention import IMPLEMENTATIONS, MosaicGpu, PallasTpu, Xla, attention
 from lingshu_jax.model import DenoiserConfig
 from tests.lingshu_jax.kernels.attention.base import B, H, N, normal
 
@@ -36,6 +36,12 @@ def test_rotation_makes_scores_depend_on_distance_and_leaves_negative_positions(
         ((Q[..., :3], Q[..., :3], Q[..., :3], ONES), {}, "must be even, got 3"),
         ((Q, Q, Q, ONES[:, 1:]), {}, "segment_ids must have shape"),
         ((Q, Q, Q, ONES), {"rope": jnp.arange(N - 1)}, "rope must have shape"),
+        ((Q, Q.astype(jnp.bfloat16), Q, ONES), {}, "share one floating type; got float32, bfloat16"),
+        ((Q.astype(int), Q.astype(int), Q.astype(int), ONES), {}, "share one floating type"),
+        ((Q, Q, Q, ONES.astype(float)), {}, "segment_ids must be integers"),
+        ((Q, Q, Q, ONES), {"rope": jnp.arange(N) / 2}, "rope must be integers"),
+        ((Q, Q, Q, ONES), {"implementation": None}, "no attention implementation None"),
+        ((Q, Q, Q, ONES), {"implementation": Xla}, "no attention implementation <class"),
         ((Q, Q, Q, ONES), {"implementation": "magic"}, "no attention implementation 'magic'; there are: auto, xla"),
     ],
 )
@@ -57,3 +63,16 @@ def test_every_implementation_can_be_asked_for_in_a_models_settings():
 def test_an_implementation_for_another_platform_is_refused(name):
     with pytest.raises(ValueError, match=r"it is for .PU, and the program is compiled for CPU\. Choose"):
         attention(Q, Q, Q, ONES, implementation=name)
+
+
+@pytest.mark.parametrize("implementation", [Xla(), PallasTpu(interpret=True), MosaicGpu(interpret=True)], ids=str)
+@pytest.mark.parametrize("shape", [(0, 4, 1, 64), (2, 0, 1, 64), (2, 4, 0, 64)], ids=str)
+def test_of_nothing_comes_nothing(implementation, shape):
+    x = jnp.zeros(shape, jnp.bfloat16)
+    found = attention(x, x, x, jnp.ones(shape[:2], int), implementation=implementation)
+    assert found.shape == shape and found.dtype == jnp.bfloat16
+
+
+def test_a_chunk_of_no_queries_is_refused():
+    with pytest.raises(ValueError, match="queries_at_once must be >= 1"):
+        Xla(queries_at_once=0)

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from experiments.load import LoadedRun
 
-EXPECTATION_DRAWS = 16
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Known:

@@ -67,10 +67,22 @@ def _one_draw(
     draw: Int[Array, ""],
     draws: int,
 ) -> Float[Array, "B"]:
-    """One estimate per cell at the draw's own stratum of mask rates."""
+    """One estimate per cell."""
+    excess, t = excess_of_draw(structure.merge(arrays), tokens, conditions, reference, keys, draw, draws)
+    return jnp.where(tokens <= OVERFLOW, reference, 0.0).sum(axis=1) + excess.sum(axis=1) / t
+
+
+def excess_of_draw(
+    model: Any,
+    tokens: Int[Array, "B G"],
+    conditions: Any,
+    reference: Float[Array, "B G"],
+    keys: Key[Array, "B"],
+    draw: Int[Array, ""],
+    draws: int,
+) -> tuple[Float[Array, "B G"], Float[Array, "B"]]:
+    """How far each masked gene's -log p exceeds the reference in one draw, and the mask rate, of its own stratum."""
     jitter = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, 0)))(keys)
     t = jnp.maximum((draw + jitter) / draws, SMALLEST_RATE)
     noised, masked = corrupt(tokens, t, jax.vmap(lambda k: jax.random.fold_in(k, draw + 1))(keys))
-    nll = structure.merge(arrays).token_nll(noised, conditions, tokens)
-    excess = jnp.where(masked, nll - reference, 0.0).sum(axis=1) / t
-    return jnp.where(tokens <= OVERFLOW, reference, 0.0).sum(axis=1) + excess
+    return jnp.where(masked, model.token_nll(noised, conditions, tokens) - reference, 0.0), t

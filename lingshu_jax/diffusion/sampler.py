@@ -68,7 +68,7 @@ def sample(
     drawn = np.empty(start.shape, np.uint16)
     done = 0
     with compiled_for(mesh):
-        process = _Process(parts, config, mesh, _prepare(parts.structure, parts.arrays))
+        process = _Process(parts, parts.merge(), config, mesh, _prepare(parts.structure, parts.arrays))
         for chunk, first in process.chunks(start, fields, keys, rows):
             # The last chunk is padded with copies of its last cell: one compiled shape serves every request.
             padded = np.pad(chunk, (0, rows - len(chunk)), mode="edge")
@@ -100,6 +100,7 @@ class _Process:
     """One request's reverse process, chunk by chunk."""
 
     parts: Compilable
+    denoiser: Any
     config: SamplerConfig
     mesh: Any
     shared: Any
@@ -111,8 +112,7 @@ class _Process:
 
         Cells with the same conditions and start tokens have the same first step: it is computed once for all of them.
         """
-        reverse = self.parts.merge().reverse
-        if not reverse.starts_alike:
+        if not self.denoiser.reverse.starts_alike:
             for first in range(0, len(start), rows):
                 yield np.arange(first, min(first + rows, len(start))), None
             return
@@ -160,8 +160,7 @@ class _Process:
     def _predict(self, step: int, state: Any, labels: Any) -> tuple[Any, float]:
         """The prediction of a step, and the guidance scale that it is drawn with."""
         scale = self.config.guidance.scale_at(step, self.config.schedule.steps)
-        vocabulary = self.parts.merge().conditions
-        away_from = unperturbed(self.config.guidance, labels, vocabulary) if scale else None
+        away_from = unperturbed(self.config.guidance, labels, self.denoiser.conditions) if scale else None
         return _predict(self.parts.structure, self.parts.arrays, self.shared, state, labels, away_from), scale
 
     def _place(self, tree: Any) -> Any:

@@ -40,27 +40,39 @@ def bound_of_cells(
     """
     mesh = mesh_of(jax.tree.leaves(model))
     rows = cells_per_device * (1 if mesh is None else mesh.size)
-    key = jax.random.key(seed)
     nats, errors = np.empty(len(cells)), np.empty(len(cells))
-    for part in padded(len(cells), rows):
-        batch = {
-            "tokens": chunks(cells[part]).astype(np.int32),
-            "conditions": {name: values[part] for name, values in conditions.items()},
-            "cells": cells[part].astype(np.uint32),
-        }
-        placed = jax.tree.map(jnp.asarray, batch) if mesh is None else jax.device_put(batch, batch_sharding(mesh))
+    for first, _, batch in batches_of(mesh, chunks, cells, conditions, seed=seed, rows=rows):
         with compiled_for(mesh):
-            keys = cell_number_keys(key, placed["cells"])
-            estimate, error = log_likelihood_bound(model, placed["tokens"], placed["conditions"], keys, draws=draws)
-        real = slice(part[0], min(part[0] + rows, len(cells)))
+            estimate, error = log_likelihood_bound(model, *batch, draws=draws)
+        real = slice(first, min(first + rows, len(cells)))
         nats[real] = to_host(estimate)[: real.stop - real.start]
         errors[real] = to_host(error)[: real.stop - real.start]
         progress(real.stop, len(cells))
     return nats, errors
 
 
+def batches_of(
+    mesh: Any,
+    chunks: Callable[[np.ndarray], np.ndarray],
+    cells: np.ndarray,
+    conditions: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+    rows: int,
+) -> Iterator[tuple[int, np.ndarray, tuple[Any, Any, Any]]]:
+    """Batches of exactly `rows` cells: first place, tokens here, and (tokens, conditions, keys) on the mesh."""
+    key = jax.random.key(seed)
+    for part in padded(len(cells), rows):
+        tokens = chunks(cells[part]).astype(np.int32)
+        batch = tokens, {name: values[part] for name, values in conditions.items()}, cells[part].astype(np.uint32)
+        placed = jax.tree.map(jnp.asarray, batch) if mesh is None else jax.device_put(batch, batch_sharding(mesh))
+        with compiled_for(mesh):
+            keys = _keys_of(key, placed[2])
+        yield int(part[0]), tokens, (placed[0], placed[1], keys)
+
+
 @jax.jit
-def cell_number_keys(key: Key[Array, ""], cells: UInt[Array, "R"]) -> Key[Array, "R"]:
+def _keys_of(key: Key[Array, ""], cells: UInt[Array, "R"]) -> Key[Array, "R"]:
     """A key per cell from its number, whatever rows it is in."""
     return jax.vmap(lambda cell: jax.random.fold_in(key, cell))(cells)
 

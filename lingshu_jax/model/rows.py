@@ -3,7 +3,7 @@
 # B cells, M members of a set, R rows
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from lingshu_jax.vocabulary import FEATURES_ONLY, PAD_ROW
 
@@ -18,11 +18,6 @@ def index_of(rows: Int[Array, "*B"]) -> Int[Array, "*B"]:
 def features_only(rows: Int[Array, "*B"]) -> Int[Array, "*B"]:
     """The same rows, of which only the target's features count."""
     return index_of(rows) + FEATURES_ONLY
-
-
-def is_learned(rows: Int[Array, "*B"]) -> Bool[Array, "*B"]:
-    """Does a row of its own count?"""
-    return (rows >= 0) & (rows < FEATURES_ONLY)
 
 
 def embed_rows(table: Float[Array, "R *D"], rows: Rows) -> Float[Array, "B *D"]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "counterfactual": "draw the same cells under another perturbation",
     "score": "bound the likelihood of cells, and tell their labels by it",
     "embed": "write cell representations into obsm",
+    "sweep": "compare schedules, steps and guidance scales on a split",
     "export": "check and write cells in a challenge's format",
     "evaluate": "compare a run's samples with held-out cells and baselines",
     "report": "write a run's evaluations into one page",

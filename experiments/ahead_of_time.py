@@ -66,7 +66,9 @@ def lower_sampling_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
         shared = reverse.prepare()
         state = reverse.begin(shared, tokens, conditions, keys)
         prediction = reverse.predict(shared, state, conditions, conditions if guided else None)
-        drawn, _ = reverse.draw(shared, prediction, tokens, uniforms, guidance=1.0, temperature=1.0, top_p=1.0)
+        drawn, _ = reverse.draw(
+            shared, prediction, tokens, uniforms, guidance=1.0, mixed=0.0, temperature=1.0, top_p=1.0
+        )
         return reverse.end(reverse.write(shared, state, tokens, drawn))
 
     with compiled_for(mesh):

@@ -41,6 +41,10 @@ class RunFolder:
         return self.path / "evaluations"
 
     @property
+    def sweeps(self) -> pathlib.Path:
+        return self.path / "sweeps"
+
+    @property
     def metrics(self) -> pathlib.Path:
         return self.path / "metrics.jsonl"
 

@@ -32,8 +32,10 @@ def run(arguments: Sequence[str]) -> int:
 
     folder = find_run(options.run, options.runs)
     evaluations = sorted(folder.evaluations.glob("*/metrics.json"), key=lambda file: -file.stat().st_mtime)
-    if not evaluations:
+    sweeps = sorted(folder.sweeps.glob("*.json"), key=lambda file: -file.stat().st_mtime)
+    if not evaluations and not sweeps:
         raise InputError(f"run {folder.id} has no evaluation yet. Evaluate it: lingshu evaluate {folder.id}")
-    out = write_report(folder.path, [file.parent for file in evaluations], options.out or folder.path / "report.html")
+    page = options.out or folder.path / "report.html"
+    out = write_report(folder.path, [file.parent for file in evaluations], page, sweeps=sweeps)
     print(f"report: {out}")
     return 0

@@ -21,9 +21,9 @@ def run(arguments: Sequence[str]) -> int:
     """Print the table, the run last touched first."""
     options = parse(Runs, arguments, prog="lingshu runs", description="List runs.")
 
-    from rich.console import Console
     from rich.table import Table
 
+    from experiments.commands.tables import print_table
     from experiments.load import warn
     from experiments.runs import all_runs
 
@@ -48,5 +48,5 @@ def run(arguments: Sequence[str]) -> int:
     if not table.row_count:
         print(f"no runs in {options.runs}. Train one: lingshu train EXPERIMENT --store STORE")
         return 0
-    Console(soft_wrap=True).print(table)
+    print_table(table)
     return 0

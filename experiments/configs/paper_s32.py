@@ -14,5 +14,5 @@ def experiment() -> Experiment:
     """Everything as the paper has it: no start bias, no gene factors, three cosine steps, guidance 2."""
     return Experiment(
         name="paper-s32",
-        sampler=SamplerConfig(schedule=CosineSchedule(steps=3), guidance=ControlGuidance(scale=2.0)),
+        sampler=SamplerConfig(schedule=CosineSchedule(steps=3), guidance=ControlGuidance(scale=2.0, mixed=0.0)),
     )

@@ -7,42 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
-from experiments.evaluation.cells import Cells, generated_cells, stored_cells
+from experiments.evaluation.cells import Cells
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
 from experiments.evaluation.embedding import joint_umap
-from experiments.evaluation.labels import Labels, labels_of, matched
-from experiments.evaluation.likelihood import TrainingSide, baseline_nats
+from experiments.evaluation.labels import labels_of
+from experiments.evaluation.likelihood import baseline_nats
 from experiments.evaluation.pairing import paired_difference
 from experiments.evaluation.planted import planted_recovery
 from experiments.evaluation.populations import MODEL, MOST_CELLS, REAL, baseline_samples, cell_table, distribution_table
 from experiments.evaluation.results import BoundRow, Estimate, Evaluation
+from experiments.evaluation.sides import Sides, stored_in_order
 from experiments.evaluation.training_effects import TrainingEffects
 
 _VERSIONED = ("lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Sides:
-    """Everything that is compared, read once."""
-
-    store: Any
-    split: Any
-    statistics: Any
-    part: str
-    seed: int
-    training: TrainingSide
-    real: Cells
-    """Held-out cells with the composition of `model`."""
-    real_labels: Labels
-    model: Cells
-    model_labels: Labels | None
-    generated: Cells
-    """All generated cells."""
-    generated_labels: Labels | None
 
 
 def evaluate(
@@ -76,7 +56,7 @@ def evaluate(
     Raises:
         InputError: genes or conditions do not fit the store, `part` has no cells, or the `eval` extra is missing.
     """
-    sides = _read(store, split, statistics, generated, part, seed)
+    sides = Sides.read(store, split, statistics, generated, part=part, seed=seed)
     result = Evaluation(
         store_hash=store.hash,
         split_name=split.name,
@@ -99,53 +79,8 @@ def evaluate(
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
 
 
-def _read(store: Any, split: Any, statistics: Any, generated: Any, part: str, seed: int) -> _Sides:
-    if part not in ("train", "val", "test") or not len(getattr(split, part)):
-        raise InputError(f"split {split.name!r} has no cells in part {part!r}. Evaluate on 'test' or 'val'.")
-    if statistics.split_hash != split.hash:
-        raise InputError(
-            f"the statistics are of split {statistics.split_hash}, not of {split.hash}. Compute them again."
-        )
-    cells = generated_cells(generated, store.panel.genes)
-    if not len(cells):
-        raise InputError("there are no generated cells to evaluate. Sample some first.")
-    rng = np.random.default_rng(seed)
-    rows = np.asarray(getattr(split, part))
-    labels = labels_of(store.obs.iloc[rows], store.columns)
-    assert labels is not None  # a store holds its own columns
-    generated_labels = labels_of(generated.obs, store.columns)
-    mine, theirs = matched(labels, generated_labels, len(cells), MOST_CELLS, rng)
-    if not len(mine):
-        raise InputError(
-            f"no generated cell has a condition that occurs among the {part} cells of split {split.name!r}. "
-            f"Sample the conditions of that part: lingshu sample RUN --split {part}"
-        )
-    return _Sides(
-        store=store,
-        split=split,
-        statistics=statistics,
-        part=part,
-        seed=seed,
-        training=TrainingSide.read(store, split, statistics, seed),
-        real=_stored(store, rows[mine], statistics),
-        real_labels=labels.take(mine),
-        model=cells.take(theirs),
-        model_labels=None if generated_labels is None else generated_labels.take(theirs),
-        generated=cells,
-        generated_labels=generated_labels,
-    )
-
-
-def _stored(store: Any, rows: np.ndarray, statistics: Any) -> Cells:
-    """Read in sorted order, as stores like it, and give back in the order asked."""
-    order = np.argsort(rows, kind="stable")
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return stored_cells(store, rows[order], statistics.mean).take(back)
-
-
 def _with_bounds(
-    result: Evaluation, sides: _Sides, bounds: dict[str, np.ndarray] | None, progress: Progress
+    result: Evaluation, sides: Sides, bounds: dict[str, np.ndarray] | None, progress: Progress
 ) -> Evaluation:
     store = sides.store
     held_out = np.asarray(getattr(sides.split, sides.part))
@@ -153,7 +88,7 @@ def _with_bounds(
     labels = labels_of(store.obs.iloc[rows], store.columns)
     assert labels is not None
     nats = baseline_nats(
-        sides.training, _stored(store, rows, sides.statistics), labels, seed=sides.seed, progress=progress
+        sides.training, stored_in_order(store, rows, sides.statistics), labels, seed=sides.seed, progress=progress
     )
     table = [BoundRow(name=name, nats=_mean(values), nats_per_gene=values.mean() / store.n_genes, difference=None)
              for name, values in nats.items()]  # fmt: skip
@@ -167,7 +102,7 @@ def _with_bounds(
     return dataclasses.replace(result, bound=tuple(table), arrays=result.arrays | arrays)
 
 
-def _with_populations(result: Evaluation, sides: _Sides, progress: Progress) -> Evaluation:
+def _with_populations(result: Evaluation, sides: Sides, progress: Progress) -> Evaluation:
     rng = np.random.default_rng(sides.seed + 1)
     samples = baseline_samples(sides.training, sides.real_labels, rng)
     others = {MODEL: sides.model} | samples
@@ -197,7 +132,7 @@ def _with_populations(result: Evaluation, sides: _Sides, progress: Progress) -> 
     )
 
 
-def _with_embedding(result: Evaluation, sides: _Sides, progress: Progress) -> Evaluation:
+def _with_embedding(result: Evaluation, sides: Sides, progress: Progress) -> Evaluation:
     progress("joint UMAP", 0, 1)
     real, model = joint_umap(sides.real, sides.model, seed=sides.seed)
     columns = sides.store.columns
@@ -223,7 +158,7 @@ def _with_embedding(result: Evaluation, sides: _Sides, progress: Progress) -> Ev
     return dataclasses.replace(result, pictures=pictures, arrays=result.arrays | arrays)
 
 
-def _with_effects(result: Evaluation, sides: _Sides, progress: Progress) -> Evaluation:
+def _with_effects(result: Evaluation, sides: Sides, progress: Progress) -> Evaluation:
     if sides.store.columns.perturbation is None or sides.generated_labels is None:
         return result
     store, split, statistics, part, seed = sides.store, sides.split, sides.statistics, sides.part, sides.seed

@@ -43,7 +43,7 @@ class Picture:
     caption: str = ""
 
 
-class _Canvas:
+class Canvas:
     """A figure with one pair of axes in the house style, without matplotlib's global state."""
 
     def __init__(self, width: float = 5.2, height: float = 3.9) -> None:
@@ -72,7 +72,7 @@ def umap_pictures(evaluation: Evaluation) -> list[Picture]:
     pictures = []
     for title, side in sides.items():
         other = "model" if side == "real" else "real"
-        canvas = _Canvas(4.6, 4.6)
+        canvas = Canvas(4.6, 4.6)
         canvas.axes.scatter(*arrays[f"umap_{other}"].T, s=5, c="#e5e7eb", linewidths=0)
         points, codes = arrays[f"umap_{side}"], arrays[f"umap_code_{side}"]
         size = float(np.clip(9000 / max(len(points), 1), 4, 14))
@@ -97,7 +97,7 @@ def gene_mean_picture(evaluation: Evaluation) -> Picture | None:
         return None
     real, model = arrays["gene_mean_real"], arrays["gene_mean_model"]
     floor = max(min(real[real > 0].min(initial=1), model[model > 0].min(initial=1)), 1e-5)
-    canvas = _Canvas(5.2, 4.2)
+    canvas = Canvas(5.2, 4.2)
     top = max(real.max(), model.max(), floor * 10)
     canvas.axes.plot([floor, top], [floor, top], color="#6b7280", linewidth=1)
     canvas.axes.scatter(
@@ -127,7 +127,7 @@ def _histogram(evaluation: Evaluation, array: str, title: str, label: str, *, lo
         low, high = max(low, 1.0), max(high, 2.0)
     high = high if high > low else low + 1e-6
     edges = np.geomspace(low, high, 41) if log else np.linspace(low, high, 41)
-    canvas = _Canvas(5.2, 4.2)
+    canvas = Canvas(5.2, 4.2)
     colours = iter(BASELINE_COLOURS)
     tallest = 0.0
     for name, sample in values.items():
@@ -158,7 +158,7 @@ def composition_picture(evaluation: Evaluation) -> Picture | None:
     if composition is None:
         return None
     rows = np.arange(len(composition.labels))
-    canvas = _Canvas(5.2, 1.2 + 0.36 * len(rows))
+    canvas = Canvas(5.2, 1.2 + 0.36 * len(rows))
     canvas.axes.barh(rows - 0.2, composition.shares["real"], 0.38, color=REAL_COLOUR, label="real")
     canvas.axes.barh(rows + 0.2, composition.shares["model"], 0.38, color=MODEL_COLOUR, label="model")
     canvas.axes.set_yticks(rows, [_plain(_short(label)) for label in composition.labels])
@@ -174,7 +174,7 @@ def training_picture(history: Sequence[dict[str, Any]], n_genes: int, evaluation
     held_out = _series(history, "val_nats")
     if not train and not held_out:
         return None
-    canvas = _Canvas(6.4, 4.6)
+    canvas = Canvas(6.4, 4.6)
     if train:
         canvas.axes.plot(*zip(*train, strict=True), color=REAL_COLOUR, linewidth=1, alpha=0.5)
         canvas.axes.plot(*zip(*_smoothed(train), strict=True), color=_INK, linewidth=1.5, label="training")
@@ -204,7 +204,7 @@ def effect_pictures(table_rows: Sequence[EffectRow], ceiling: float | None) -> l
         rows = [row for row in table_rows if row.metrics.get(metric) and row.metrics[metric].value is not None]
         if not rows:
             continue
-        canvas = _Canvas(5.4, 1.1 + 0.34 * len(rows))
+        canvas = Canvas(5.4, 1.1 + 0.34 * len(rows))
         for y, row in enumerate(rows):
             estimate = row.metrics[metric]
             colour = MODEL_COLOUR if row.name.startswith("model") else {"real vs real": REAL_COLOUR}.get(row.name, _INK)
@@ -228,7 +228,7 @@ def delta_pictures(evaluation: Evaluation) -> list[Picture]:
     for i, name in enumerate(names):
         real, model = arrays["delta_real"][i], arrays["delta_model"][i]
         reach = float(np.nanmax(np.abs(np.concatenate([real, model, [1e-6]])))) * 1.05
-        canvas = _Canvas(3.7, 3.5)
+        canvas = Canvas(3.7, 3.5)
         canvas.axes.axhline(0, color="#d1d5db", linewidth=0.8)
         canvas.axes.axvline(0, color="#d1d5db", linewidth=0.8)
         canvas.axes.plot([-reach, reach], [-reach, reach], color="#6b7280", linewidth=1)

@@ -11,6 +11,8 @@ from data_pipelines.errors import InputError
 from experiments.evaluation import figures
 from experiments.evaluation.extras import extra
 from experiments.evaluation.results import Estimate, Evaluation
+from experiments.evaluation.sweep_pictures import shown_columns, sweep_pictures
+from experiments.evaluation.sweep_rows import Sweep
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -56,13 +58,29 @@ class Section:
     headline: list[dict[str, Any]]
 
 
-def write_report(run_folder: Path | str, evaluation_folders: Sequence[Path | str], out: Path | str) -> Path:
-    """Write the report of a run and its evaluations.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepSection:
+    """One sweep and its pictures."""
+
+    sweep: Sweep
+    columns: dict[str, tuple[str, int]]
+    pictures: list[figures.Picture]
+
+
+def write_report(
+    run_folder: Path | str,
+    evaluation_folders: Sequence[Path | str],
+    out: Path | str,
+    *,
+    sweeps: Sequence[Path | str] = (),
+) -> Path:
+    """Write the report of a run, its evaluations and its sweeps.
 
     Args:
         run_folder: holds config.json, environment.json and metrics.jsonl; each may be missing.
         evaluation_folders: as `Evaluation.save` wrote them, the most important first; may be empty.
         out: the HTML file; replaced in one step.
+        sweeps: files of `Sweep.save`.
 
     Returns:
         `out`.
@@ -89,6 +107,7 @@ def write_report(run_folder: Path | str, evaluation_folders: Sequence[Path | str
         seconds=_last(history, "seconds"),
         training=figures.training_picture(history, n_genes, first),
         sections=[_section(name, evaluation) for name, evaluation in evaluations],
+        sweeps=[_sweep_section(Sweep.load(Path(file))) for file in sweeps],
         distribution_columns=DISTRIBUTION_COLUMNS,
         cell_columns=CELL_COLUMNS,
         effect_columns=EFFECT_COLUMNS,
@@ -115,6 +134,12 @@ def _section(name: str, evaluation: Evaluation) -> Section:
         deltas=figures.delta_pictures(evaluation),
         headline=_headline(evaluation),
     )
+
+
+def _sweep_section(sweep: Sweep) -> SweepSection:
+    rows = sorted(sweep.rows, key=lambda row: (row.name, row.scale or 0.0, row.steps or 0))
+    sweep = dataclasses.replace(sweep, rows=tuple(rows))
+    return SweepSection(sweep=sweep, columns=shown_columns(sweep), pictures=sweep_pictures(sweep))
 
 
 def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:

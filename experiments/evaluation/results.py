@@ -6,12 +6,12 @@ import io
 import json
 import os
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import InputError
+from experiments.evaluation.plain import plain, typed
 
 FORMAT = 1
 METRICS_FILE = "metrics.json"
@@ -190,7 +190,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays; NaN and infinities become null."""
         tree = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
-        return _plain(tree)
+        return plain(tree)
 
     def save(self, folder: Path | str) -> Path:
         """Write figures.npz and then metrics.json, each in one step, so a half-written evaluation never loads."""
@@ -221,7 +221,7 @@ class Evaluation:
         if _digest(figures) != tree.pop("figures_digest"):
             raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate` again.")
         with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
-            return dataclasses.replace(_typed(cls, tree), arrays=dict(arrays))
+            return dataclasses.replace(typed(cls, tree), arrays=dict(arrays))
 
 
 def _text(estimate: Estimate, digits: int) -> str:
@@ -243,32 +243,3 @@ def _write(path: Path, content: bytes) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    """The inverse of `_plain`, led by the type hints."""
-    origin = get_origin(kind)
-    if value is None or kind is Any:
-        return value
-    if origin in (Union, UnionType):
-        return _typed(next(option for option in get_args(kind) if option is not type(None)), value)
-    if origin is dict:
-        return {key: _typed(get_args(kind)[1], entry) for key, entry in value.items()}
-    if origin is tuple:
-        return tuple(_typed(get_args(kind)[0], entry) for entry in value)
-    if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: _typed(hints[name], entry) for name, entry in value.items() if name in hints})  # type: ignore
-    return value

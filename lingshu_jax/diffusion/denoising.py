@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.kernels.gene_head import draw_token
+from lingshu_jax.kernels.gene_head import draw_token, guided_logits
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 
@@ -34,7 +34,16 @@ class ReverseProcess(Protocol):
         ...
 
     def draw(
-        self, shared: Any, prediction: Any, genes: Any, uniforms: Any, *, guidance: Any, temperature: Any, top_p: Any
+        self,
+        shared: Any,
+        prediction: Any,
+        genes: Any,
+        uniforms: Any,
+        *,
+        guidance: Any,
+        mixed: Any,
+        temperature: Any,
+        top_p: Any,
     ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
         """A token for every listed gene, and its log-probability."""
         ...
@@ -105,11 +114,20 @@ class LogitReverse:
         return [self.denoiser.logits(cells, labels).astype(jnp.float32) for labels in asked]
 
     def draw(
-        self, shared: Any, prediction: Any, genes: Any, uniforms: Any, *, guidance: Any, temperature: Any, top_p: Any
+        self,
+        shared: Any,
+        prediction: Any,
+        genes: Any,
+        uniforms: Any,
+        *,
+        guidance: Any,
+        mixed: Any,
+        temperature: Any,
+        top_p: Any,
     ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
         logits = prediction[0]
         if len(prediction) == 2:
-            logits = prediction[1] + (guidance + 1.0) * (prediction[0] - prediction[1])
+            logits = guided_logits(prediction[0], prediction[1], guidance, mixed)
         listed = jnp.take_along_axis(logits, genes[..., None], axis=1, mode="clip")
         tokens = draw_token(listed, uniforms, temperature=temperature, top_p=top_p)
         hit = jnp.take_along_axis(jax.nn.log_softmax(listed, axis=-1), tokens[..., None], axis=-1)

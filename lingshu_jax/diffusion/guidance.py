@@ -11,6 +11,8 @@ from lingshu_jax.vocabulary import CONTROL_ROW, NULL_ROW, ConditionVocabulary
 class NoGuidance:
     """Plain conditional sampling."""
 
+    mixed: ClassVar[float] = 0.0
+
     def scale_at(self, step: int, steps: int) -> float:
         """Guidance scale w of reverse step 1, 2, ..., `steps`."""
         return 0.0
@@ -27,8 +29,14 @@ class _AwayFrom:
     """w of the first guided step, from which it goes linearly to `scale` at the last; None keeps it constant."""
     skip_steps: int = 0
     """Reverse steps at the start that are not guided, so that the scale does not set the cell's depth."""
+    mixed: float = 0.1
+    """Share of the conditional distribution that is mixed into the other one, in [0, 1): no token's odds are raised by
+    more than mixed ** -scale. 0 is the paper's formula as it stands; it needs logits that level off for large counts,
+    which those of a start with depth do not."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.mixed < 1:
+            raise ValueError(f"guidance.mixed must be in [0, 1), got {self.mixed}.")
         if self.skip_steps < 0:
             raise ValueError(f"guidance.skip_steps must be >= 0, got {self.skip_steps}.")
 

@@ -145,6 +145,7 @@ class _Process:
             prediction, scale = first if first is not None and untouched else self._predict(k, state, labels)
             numbers = {
                 "guidance": np.float32(scale),
+                "mixed": np.float32(config.guidance.mixed),
                 "temperature": np.float32(config.temperature),
                 "top_p": np.float32(config.top_p),
             }

@@ -20,6 +20,7 @@ def draw_listed(
     *,
     away_from: GeneHead | None = None,
     guidance: Number = 0.0,
+    mixed: Number = 0.0,
     temperature: Number = 1.0,
     top_p: Number = 1.0,
 ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
@@ -31,6 +32,7 @@ def draw_listed(
         uniforms: in [0, 1), one per draw.
         away_from: guides (paper section 6): away_from + (guidance + 1) * (logits - away_from); same matrix and base.
         guidance: w.
+        mixed: see `guided_logits`.
         temperature: see `draw_token`.
         top_p: see `draw_token`.
 
@@ -39,13 +41,13 @@ def draw_listed(
     """
     states = [head.states] if away_from is None else [head.states, away_from.states]
     tilts = [head.tilt] if away_from is None else [head.tilt, away_from.tilt]
-    numbers = [jnp.asarray(x, jnp.float32) for x in (guidance, temperature, top_p)]
+    numbers = [jnp.asarray(x, jnp.float32) for x in (guidance, mixed, temperature, top_p)]
     return over_cells(_draw_listed, (states, tilts, place, uniforms), (head.matrix, head.base, numbers))
 
 
 def _draw_listed(cells, shared):
     states, tilts, place, uniforms = cells
-    matrix, base, (guidance, temperature, top_p) = shared
+    matrix, base, (guidance, mixed, temperature, top_p) = shared
     layout = states[0].shape[1], matrix.shape[0]
     slots = {"index": jnp.arange(layout[1]), "matrix": matrix} | ({} if base is None else {"base": base})
 
@@ -60,7 +62,7 @@ def _draw_listed(cells, shared):
             return slot_logits(rows[None], picked)[0]
 
         logits = [logits_of(state, tilt) for state, tilt in zip(states, tilts, strict=True)]
-        guided = logits[0] if len(logits) == 1 else logits[1] + (guidance + 1.0) * (logits[0] - logits[1])
+        guided = logits[0] if len(logits) == 1 else guided_logits(logits[0], logits[1], guidance, mixed)
         row_uniforms = uniforms.reshape(-1).at[entry].get(mode="fill", fill_value=0)
         token = draw_token(guided, row_uniforms, temperature=temperature, top_p=top_p)
         hit = jnp.take_along_axis(guided, token[:, None], axis=-1)[:, 0]
@@ -70,6 +72,26 @@ def _draw_listed(cells, shared):
     zero = jnp.zeros(place.size, jnp.int32), jnp.zeros(place.size, jnp.float32)
     tokens, log_p = over_slots(place, layout, slots, zero, draw_slot)
     return tokens.reshape(place.shape), log_p.reshape(place.shape)
+
+
+def guided_logits(
+    conditional: Float[Array, "... V"], other: Float[Array, "... V"], scale: Number, mixed: Number
+) -> Float[Array, "... V"]:
+    """other + (scale + 1) * (conditional - other): classifier-free guidance (paper section 6).
+
+    Where `conditional` favours large counts with no upper end, as a negative binomial does, the difference grows with
+    the count and the last token takes all. `mixed` > 0 puts that share of the conditional distribution into the other
+    one first: no token's odds are then raised by more than mixed ** -scale.
+    """
+
+    def mix(other: Float[Array, "... V"]) -> Float[Array, "... V"]:
+        mine, theirs = jax.nn.log_softmax(conditional), jax.nn.log_softmax(other)
+        # Up to a constant per gene, which no draw sees, these stay logits of the model.
+        shift = jax.nn.logsumexp(conditional, axis=-1, keepdims=True)
+        return jnp.logaddexp(mine + jnp.log(mixed), theirs + jnp.log1p(-mixed)) + shift
+
+    other = jax.lax.cond(jnp.asarray(mixed) > 0, mix, lambda logits: logits, other)
+    return other + (scale + 1.0) * (conditional - other)
 
 
 def draw_token(

@@ -169,7 +169,8 @@ def test_cells_that_start_alike_share_their_first_step():
 def test_keeping_inputs_up_to_date_is_summing_them_anew():
     """Against the plain formulation: predict from the tokens, draw every gene, keep those whose turn it is."""
     model = denoiser(trained=True, start=NoBias(), zero_origin=False)
-    config = SamplerConfig(schedule=CosineSchedule(steps=3), cells_per_device=16, guidance=ControlGuidance(scale=2.0))
+    guidance = ControlGuidance(scale=2.0, mixed=0.0)
+    config = SamplerConfig(schedule=CosineSchedule(steps=3), cells_per_device=16, guidance=guidance)
     keys = jax.random.split(KEY, 16)
     tokens = np.full((16, PANEL), MASK)
     uniforms = np.asarray(choosing._uniforms(keys, np.int32(0), PANEL))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lingshu_jax.kernels.gene_head import (
@@ -14,6 +15,7 @@ from lingshu_jax.kernels.gene_head import (
     cross_entropy,
     draw_listed,
     draw_token,
+    guided_logits,
     listed,
     patch_inputs,
     revealed_inputs,
@@ -275,6 +277,31 @@ def test_listed_draws_are_those_of_the_guided_logits(monkeypatch):
     assert (drawn[~real] == 0).all() and (log_p[~real] == 0).all()
     hit = jnp.take_along_axis(jax.nn.log_softmax(at_place), drawn[..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(log_p[real], hit[real], rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_is_the_papers_formula_and_mixed_it_stays_within_its_odds():
+    rng = np.random.default_rng(0)
+    conditional, other = (jnp.asarray(rng.normal(size=(7, VOCAB_SIZE)), jnp.float32) for _ in range(2))
+    plain = guided_logits(conditional, other, 2.0, 0.0)
+    np.testing.assert_array_equal(plain, other + 3.0 * (conditional - other))
+    same = jax.nn.log_softmax(guided_logits(conditional, conditional, 2.0, 0.1))
+    np.testing.assert_allclose(same, jax.nn.log_softmax(conditional), atol=1e-5)
+    theirs, mine = np.exp(jax.nn.log_softmax(other)), np.exp(jax.nn.log_softmax(conditional))
+    mixed = mine * (mine / (0.9 * theirs + 0.1 * mine)) ** 2
+    np.testing.assert_allclose(
+        np.exp(jax.nn.log_softmax(guided_logits(conditional, other, 2.0, 0.1))),
+        mixed / mixed.sum(-1, keepdims=True),
+        rtol=1e-4,
+    )
+
+
+def test_guidance_towards_large_counts_does_not_run_off_to_the_last_token():
+    counts = np.arange(VOCAB_SIZE)
+    raised, control = (scipy.stats.nbinom.logpmf(counts, 2.0, 2.0 / (2.0 + mean)) for mean in (20.0, 0.2))
+    pure, mixed = (guided_logits(jnp.asarray(raised), jnp.asarray(control), 2.0, share) for share in (0.0, 0.1))
+    assert int(pure.argmax()) == VOCAB_SIZE - 1
+    expected = float(jax.nn.softmax(mixed) @ jnp.asarray(counts))
+    assert 20.0 < expected < 30.0
 
 
 def test_only_the_most_probable_tokens_that_hold_the_share_are_drawn():

@@ -35,7 +35,7 @@ def test_the_papers_sizes():
         assert counts["patch_embedding"] == patches * 640
         assert isinstance(experiment.model.start, NoBias) and isinstance(experiment.model.factors, NoFactors)
         assert experiment.sampler.schedule == CosineSchedule(steps=3)
-        assert experiment.sampler.guidance == ControlGuidance(scale=2.0)
+        assert experiment.sampler.guidance == ControlGuidance(scale=2.0, mixed=0.0)
     counts = Blueprint(load_experiment("paper-s32"), Cells()).weights
     assert round(counts["w_down"] / 1e6, 1) == round(counts["w_up"] / 1e6, 1) == 13.1
 

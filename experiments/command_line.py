@@ -60,8 +60,8 @@ def _check_values(options: Any, path: str = "--") -> None:
             raise InputError(f"{name} must be a finite number, got {value}.")
         elif isinstance(value, pathlib.Path) and (scheme := _SCHEME.match(str(value))):
             raise InputError(
-                f"{name} must be a folder that is mounted here, not a {scheme[1]}:// URL: run folders in object stores "
-                f"are not part of this version. Mount the bucket, and pass its path."
+                f"{name} must be a path of this machine, not a {scheme[1]}:// URL. Mount the bucket, and pass the "
+                f"file's path."
             )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-import pathlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipelines.progress import silent
 from experiments.runs import RunFolder, find_run
+from experiments.storage import folder_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -313,7 +314,7 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel":
+def panel_of(reference: str, *, runs: str | os.PathLike[str] = "runs") -> "GenePanel":
     """The genes of a run's model, from its newest complete checkpoint.
 
     Raises:
@@ -323,26 +324,26 @@ def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel
     from experiments.assembly import ModelPlan
     from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints
 
-    folder = find_run(reference, pathlib.Path(runs))
+    folder = find_run(reference, folder_at(runs))
     try:
-        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=("meta",), warn=warn)
+        checkpoints = Checkpoints(folder.checkpoints, read_only=True, items=("meta",), warn=warn)
         return ModelPlan.from_json(checkpoints.meta(checkpoints.latest_step())).panel
     except (CheckpointError, FileNotFoundError) as error:
         raise InputError(f"{folder.path}: {error}") from error
 
 
-def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | None = None) -> LoadedRun:
+def load_run(reference: str, *, runs: str | os.PathLike[str] = "runs", step: int | None = None) -> LoadedRun:
     """Load a run's averaged weights onto this machine's devices; nothing but its run folder is needed.
 
     Args:
-        reference: a run folder, an id or the beginning of one, a --run name, or `latest`.
-        runs: the folder of run folders.
+        reference: a run folder or its URL, an id or the beginning of one, a --run name, or `latest`.
+        runs: the folder of run folders, or its gs:// or s3:// URL.
         step: which checkpoint; None takes the newest complete one.
 
     Raises:
         InputError: no such run or step, or the checkpoint cannot be read by this version.
     """
-    folder = find_run(reference, pathlib.Path(runs))
+    folder = find_run(reference, folder_at(runs))
 
     import jax
 
@@ -355,7 +356,7 @@ def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | N
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every read-only folder
     try:
-        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=AVERAGED, warn=warn)
+        checkpoints = Checkpoints(folder.checkpoints, read_only=True, items=AVERAGED, warn=warn)
         step = checkpoints.latest_step() if step is None else step
         plan = ModelPlan.from_json(checkpoints.meta(step))
         # Of this process alone: several share work by dividing the cells.

@@ -1,10 +1,11 @@
 """`lingshu train --profile START:STOP`: an XProf trace of some steps, in the run folder."""
 
+import contextlib
 import dataclasses
-import pathlib
 from typing import Any
 
 from data_pipelines.errors import InputError
+from experiments.storage import Folder, storage_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +31,10 @@ class ProfiledSteps:
 class Profile:
     """Starts and ends the trace as the loop comes to its steps; a context manager, so that an early end closes it."""
 
-    def __init__(self, steps: ProfiledSteps | None, folder: pathlib.Path) -> None:
+    def __init__(self, steps: ProfiledSteps | None, folder: Folder) -> None:
         """No steps, no trace."""
         self._steps, self._folder = steps, folder
+        self._writing = contextlib.ExitStack()
         self._running = False
 
     def __enter__(self) -> "Profile":
@@ -52,7 +54,8 @@ class Profile:
             self._end()
         elif not self._running and self._steps.start <= step < self._steps.stop:
             jax.block_until_ready(state.step)
-            jax.profiler.start_trace(str(self._folder))
+            local = self._writing.enter_context(storage_of(self._folder).writing(self._folder))
+            jax.profiler.start_trace(str(local))
             self._running = True
 
     def _end(self) -> None:
@@ -61,4 +64,5 @@ class Profile:
 
             self._running = False
             jax.profiler.stop_trace()
+            self._writing.close()
             print(f"profile in {self._folder}; look at it with: xprof --logdir {self._folder}", flush=True)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import pathlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from experiments.progress import StageProgress
 from experiments.reporting import Scale, SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
+from experiments.storage import Folder, folder_at, storage_of
 from lingshu_jax.evaluation.bound import bound_of_cells
 from lingshu_jax.kernels.attention import IMPLEMENTATIONS
 from lingshu_jax.model import NoFeatures
@@ -55,7 +55,7 @@ class TrainJob:
     experiment: Experiment
     store: CellStore
     split: Split
-    root: pathlib.Path
+    root: Folder
     """RUNS: where run folders live."""
     name: str | None = None
     """Run name instead of the derived id."""
@@ -88,16 +88,14 @@ def train(job: TrainJob) -> TrainResult:
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     _check_attention(blueprint, mesh)
-    enable_compilation_cache(str(job.root / ".compilation-cache"))
+    enable_compilation_cache(storage_of(job.root).compilation_cache(job.root))
     parent = _parent(job, blueprint)
-    folder = runs.RunFolder(pathlib.Path(lead("run", lambda: str(_open_run(job, parent).path))))
+    folder = runs.RunFolder(folder_at(lead("run", lambda: str(_open_run(job, parent).path))))
     config = job.experiment.training
     with contextlib.ExitStack() as stack:
         lead("lock", lambda: stack.enter_context(runs.locked(folder)))
         try:
-            checkpoints = Checkpoints(
-                folder.checkpoints.resolve(), keep=config.keep, keep_every=config.keep_every, warn=warn
-            )
+            checkpoints = Checkpoints(folder.checkpoints, keep=config.keep, keep_every=config.keep_every, warn=warn)
         except CheckpointError as error:
             raise InputError(str(error)) from error
         stack.enter_context(contextlib.closing(checkpoints))

@@ -1,20 +1,19 @@
 """`lingshu runs`: every run with its progress and last held-out bound."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
 from data_pipelines.errors import InputError
 from experiments.command_line import parse
-from experiments.commands.options import DEFAULT_RUNS
+from experiments.commands.options import DEFAULT_RUNS, Place
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Runs:
     """Options of `lingshu runs`."""
 
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
 
 
 def run(arguments: Sequence[str]) -> int:

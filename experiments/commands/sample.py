@@ -10,7 +10,7 @@ import tyro
 from data_pipelines.errors import InputError
 from experiments.command_line import parse, take_prefixed
 from experiments.commands.next_command import print_next
-from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.commands.train import join_processes
 from experiments.commands.writing import is_leader, write
 from experiments.progress import StageProgress
@@ -39,8 +39,8 @@ class Sample:
     """Cells per condition: a number, or `match` for as many as the split has (with --split)."""
     out: pathlib.Path | None = None
     """The h5ad file, or a folder X.zarr or X.store; an h5ad in the run's samples folder where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
     store: str | None = None
     """The store of --split and --prior; the run's own where not given."""
     step: int | None = None
@@ -82,8 +82,6 @@ def run(arguments: Sequence[str]) -> int:
         request = SampleRequest.make(
             loaded, table, options.sampler, options.seed, options.unseen, prior, options.store, progress
         )
-        if options.out is None:
-            loaded.folder.samples.mkdir(exist_ok=True)
         out = options.out or loaded.folder.samples / f"{options.split or 'cells'}-{loaded.step}-{request.hash[:6]}.h5ad"
         write(request, out, progress, said=[] if options.prior == "none" else [str(request.injection)])
     if options.split and is_leader():
@@ -102,14 +100,15 @@ def default_sampler(arguments: Sequence[str]) -> SamplerConfig:
     import argparse
 
     from experiments.runs import find_run
+    from experiments.storage import folder_at
 
     early = argparse.ArgumentParser(add_help=False)
     early.add_argument("run", nargs="?")
-    early.add_argument("--runs", type=pathlib.Path, default=DEFAULT_RUNS)
+    early.add_argument("--runs", default=DEFAULT_RUNS)
     known, _ = early.parse_known_args(list(arguments))
     if known.run is None or {"-h", "--help"} & set(arguments):
         return SamplerConfig()
-    return find_run(known.run, known.runs).experiment().sampler
+    return find_run(known.run, folder_at(known.runs)).experiment().sampler
 
 
 def _check_request(options: Sample, condition: dict[str, str]) -> None:

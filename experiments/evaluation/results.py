@@ -4,14 +4,13 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import InputError
 from experiments.evaluation.plain import plain, typed
+from experiments.storage import Folder, storage_of
 
 FORMAT = 1
 METRICS_FILE = "metrics.json"
@@ -192,25 +191,24 @@ class Evaluation:
         tree = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
         return plain(tree)
 
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: Folder) -> None:
         """Write figures.npz and then metrics.json, each in one step, so a half-written evaluation never loads."""
-        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **self.arrays)  # type: ignore[arg-type]
         figures = buffer.getvalue()
         tree = {"format": FORMAT, "figures_digest": _digest(figures), **self.to_json()}
-        _write(folder / FIGURES_FILE, figures)
-        return _write(folder / METRICS_FILE, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+        storage = storage_of(folder)
+        storage.write(folder / FIGURES_FILE, figures)
+        storage.write(folder / METRICS_FILE, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Evaluation":
+    def load(cls, folder: Folder) -> "Evaluation":
         """Read a saved evaluation.
 
         Raises:
             InputError: none is there, it is of another format, or its two files do not belong together.
         """
-        folder = Path(folder)
         path = folder / METRICS_FILE
         if not path.is_file():
             raise InputError(f"no evaluation in {folder}: {METRICS_FILE} is missing. Run `lingshu evaluate` first.")
@@ -233,13 +231,3 @@ def _text(estimate: Estimate, digits: int) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

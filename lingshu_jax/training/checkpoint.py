@@ -12,6 +12,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from lingshu_jax.buckets import in_bucket
+from lingshu_jax.buckets.checkpoints import FINISHED, teach_orbax
 from lingshu_jax.parallel.distributed import lead, several
 from lingshu_jax.training.integrity import CHECKSUMS, damage, difference, has_checksums, write_checksums
 from lingshu_jax.training.saving import WATCHED
@@ -43,7 +45,7 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; checkpoint n is the state before step n. Saves in the background.
+    """The checkpoints of one run; checkpoint n is the state before step n. Saves in the background.
 
     Opening looks for damage: every file's size, and the contents of the newest checkpoint. Of damaged ones `warn` is
     told; a training run sets them aside, beside the folder.
@@ -51,7 +53,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: Path | str,
+        folder: Path | epath.Path | str,
         *,
         keep: int = 3,
         keep_every: int | None = None,
@@ -62,7 +64,7 @@ class Checkpoints:
         """Open (or, unless read-only, create) the folder. Every process of a run must open it.
 
         Args:
-            folder: where the checkpoints are.
+            folder: where the checkpoints are; or a gs:// or s3:// URL.
             keep: how many of the newest are kept, beside the best one.
             keep_every: those of steps that this divides are kept as well.
             read_only: nothing is written, and nothing moved.
@@ -72,7 +74,10 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
         """
-        self._folder = epath.Path(folder)
+        self._in_bucket = in_bucket(folder)
+        if self._in_bucket:
+            teach_orbax()
+        self._folder = epath.Path(folder) if self._in_bucket else epath.Path(folder).resolve()
         self._items = None if items is None else tuple(items)
         self._keep, self._keep_every, self._read_only = keep, keep_every, read_only
         self._saving: int | None = None
@@ -198,7 +203,8 @@ class Checkpoints:
 
     def _remove_partial(self, step: int | None) -> None:
         """Free what a failed save has taken; other files of it may still be on their way."""
-        for folder in self._folder.glob(f"{step}{_PARTIAL}*"):
+        partial = [self._folder / str(step)] if self._in_bucket else self._folder.glob(f"{step}{_PARTIAL}*")
+        for folder in partial:
             for _ in range(_ATTEMPTS):
                 try:
                     folder.rmtree()
@@ -219,7 +225,7 @@ class Checkpoints:
 
     def _inspect(self, warn: Callable[[str], None]) -> dict[str, Any]:
         """Which checkpoints are whole; sets the others aside. On process 0."""
-        steps = sorted(int(path.name) for path in _listed(self._folder) if path.name.isdigit())
+        steps = sorted(int(path.name) for path in _listed(self._folder) if path.name.isdigit() and self._named(path))
         damaged = {step: what for step in steps if (what := difference(self._folder / str(step), self._items))}
         for step in reversed([step for step in steps if step not in damaged]):
             what = damage(self._folder / str(step), self._items)
@@ -237,6 +243,10 @@ class Checkpoints:
         if whole and not has_checksums(self._folder / str(max(whole))):
             warn(f"checkpoint {self._folder / str(max(whole))} has no {CHECKSUMS}: it is used unchecked.")
         return {"whole": whole, "damaged": damaged}
+
+    def _named(self, folder: epath.Path) -> bool:
+        """Whether a checkpoint is finished: on a disk it has its name only then, in a bucket a last object says so."""
+        return not self._in_bucket or (folder / FINISHED).exists()
 
     def _set_aside(self, step: int) -> epath.Path:
         """Move a damaged checkpoint out of the way of the one that will be saved at its step."""

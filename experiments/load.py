@@ -223,7 +223,7 @@ class LoadedRun:
         layer: str | None = None,
         progress: Any = None,
     ) -> "anndata.AnnData":
-        """The cells on the run's panel, with representations (n, D) in obsm['X_lingshu'].
+        """The cells on the run's panel, with representations (n, E) in obsm['X_lingshu'].
 
         Args:
             cells: raw counts; genes that it lacks are told to the model as unmeasured.

@@ -64,12 +64,22 @@ class GeneFactors(nnx.Module):
 
         Labels act on the factors directly too: a perturbation's effect on the mean is low-rank, and seen in few cells.
         """
-        z = rms_norm(summary_state.astype(jnp.float32), self.norm[...]) @ self.out[...]
+        z = self._factors(summary_state)
         z = z + sum(embed_rows(self.labels[name][...], rows) for name, rows in conditions.items())
         if self.projection is not None and features is not None and self.perturbation is not None:
             z = z + self.projection(features, conditions[self.perturbation])
         # Bounded, so that a rate that grows with the counts it made cannot run away while a cell is drawn.
         return jnp.minimum(jnp.einsum("br,psr->bps", z, self.decode[...]), LARGEST_SHIFT)
+
+    def coordinates(self, summary_state: Float[Array, "B D"]) -> Float[Array, "B R"]:
+        """The state's own part of `log_rate`, rotated and scaled: distances are those of log-rates over all genes."""
+        decode = self.decode[...].reshape(-1, self.decode[...].shape[-1])
+        gram = decode.T @ decode
+        small = 1e-6 * jnp.trace(gram) * jnp.eye(len(gram))
+        return self._factors(summary_state) @ jnp.linalg.cholesky(gram + small)
+
+    def _factors(self, summary_state: Float[Array, "B D"]) -> Float[Array, "B R"]:
+        return rms_norm(summary_state.astype(jnp.float32), self.norm[...]) @ self.out[...]
 
 
 @functools.singledispatch

@@ -24,7 +24,7 @@ from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import AXES
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import TrainState, abstract_state
-from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary
+from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary, LibrarySizeField, NumberField
 
 VOCABULARY = ConditionVocabulary(
     (
@@ -35,9 +35,10 @@ VOCABULARY = ConditionVocabulary(
             labels=tuple(f"target-{i}" for i in range(2000)),
             controls=("non-targeting",),
         ),
+        LibrarySizeField(),
     )
 )
-"""Where there is no store yet: two condition tokens, as in the paper's genetic screens."""
+"""Where there is no store yet: two condition tokens, as in the paper's genetic screens; the library size if asked."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Cells:
                 )
             else:
                 fields.append(ConditionField(name=name, labels=labels))
+        fields += [*(NumberField(name=name) for name in columns.numbers), LibrarySizeField()]
         return cls(
             genes=store.n_genes,
             capacity=store.capacity,

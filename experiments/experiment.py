@@ -22,6 +22,10 @@ class DataConfig:
     """Condition on the store's context columns."""
     perturbation: bool = True
     """Condition on the store's perturbation column."""
+    numbers: bool = True
+    """Condition on the store's columns of numbers (dose, time)."""
+    library_size: bool = False
+    """Condition on the log of a cell's total count, `log_library_size`, so that cells of a size can be asked for."""
     workers: int = 0
     """Loader processes per host; 0 reads in threads."""
     balance: tuple[str, ...] = ()

@@ -323,7 +323,7 @@ def _validation(job: TrainJob, model_plan: ModelPlan, parts: ModelParts) -> Any:
 def known_rows(store: CellStore, rows: np.ndarray, model_plan: ModelPlan) -> np.ndarray:
     """Those of the rows whose every label is in the model's vocabulary."""
     known = np.ones(len(rows), bool)
-    for field in model_plan.vocabulary.fields:
+    for field in model_plan.vocabulary.labelled:
         labels = store.obs[field.name].iloc[rows].astype(str)
         known &= labels.isin({*field.labels, *field.controls}).to_numpy()
     return rows[known]

@@ -22,6 +22,8 @@ class ColumnOptions:
     """Labels of the perturbation column that are controls."""
     batch: str | None = None
     """Batch, replicate or lane column."""
+    numbers: str = ""
+    """Columns of numbers that condition too: dose, time. A request for cells may leave them out."""
 
     def given(self) -> bool:
         """Was any of them set?"""
@@ -39,6 +41,7 @@ class ColumnOptions:
             perturbation=self.perturbation,
             control=parts(self.control),
             batch=self.batch,
+            numbers=parts(self.numbers),
         )
 
 

@@ -32,9 +32,9 @@ class Sample:
     run: tyro.conf.Positional[str]
     """The run: a folder, an id or its beginning, a name, or `latest`."""
     conditions: pathlib.Path | None = None
-    """csv with a column per condition field, and n_cells."""
+    """csv with a column per condition field, and n_cells. Numbers may be empty, or have no column: left out."""
     split: Literal["val", "test"] | None = None
-    """The conditions of this part of the run's split."""
+    """The conditions of this part of the run's split; numbers are left out, or --condition.NUMBER VALUE for all."""
     n: str | None = None
     """Cells per condition: a number, or `match` for as many as the split has (with --split)."""
     out: pathlib.Path | None = None
@@ -56,6 +56,9 @@ class Sample:
     """Several processes that share the job and the folder of --out."""
     sampler: SamplerConfig
     """How cells are drawn."""
+
+
+_ONE_WAY = "ask by one of --conditions, --split and --condition.FIELD, not by several."
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -114,8 +117,8 @@ def default_sampler(arguments: Sequence[str]) -> SamplerConfig:
 
 def _check_request(options: Sample, condition: dict[str, str]) -> None:
     asked = [options.conditions is not None, options.split is not None, bool(condition)]
-    if sum(asked) > 1:
-        raise InputError("ask by one of --conditions, --split and --condition.FIELD, not by several.")
+    if sum(asked) > 1 and options.conditions is not None:
+        raise InputError(_ONE_WAY)
     if options.n is not None and options.n != "match" and not (options.n.isdecimal() and int(options.n) > 0):
         raise InputError(f"--n must be a number >= 1, or `match` with --split; got {options.n!r}.")
     if options.out is not None:
@@ -139,7 +142,9 @@ def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun")
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
             raise InputError(f"{options.conditions} is no csv table ({str(error).splitlines()[0]}).") from error
     if options.split is not None:
-        return split_conditions(loaded, options.split, options.n, options.store)
+        if set(condition) - {field.name for field in loaded.plan.vocabulary.numbers}:
+            raise InputError(f"{_ONE_WAY} Only numbers can be given beside --split.")
+        return split_conditions(loaded, options.split, options.n, options.store).assign(**condition)
     return pd.DataFrame([{**condition, "n_cells": options.n}])
 
 
@@ -156,7 +161,7 @@ def split_conditions(
 
     store, split = run_data(loaded.folder, store_path)
     vocabulary = loaded.plan.vocabulary
-    names = list(vocabulary.names)
+    names = [field.name for field in vocabulary.labelled]
     rows = split.rows(part)
     if not names:
         return pd.DataFrame([{"n_cells": int(n) if n and n != "match" else len(rows)}])

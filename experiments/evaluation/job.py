@@ -23,6 +23,7 @@ def evaluate_run(
     store_path: str | pathlib.Path | None,
     draws: int,
     bound_cells: int,
+    given_library_size: bool,
     seed: int,
     progress: Progress,
 ) -> "Evaluation":
@@ -35,6 +36,7 @@ def evaluate_run(
         store_path: where the store is now; None takes the run's own path.
         draws: noised copies of each cell for the bound.
         bound_cells: at most this many cells are bounded.
+        given_library_size: bound -log p given each cell's library size too.
         seed: of everything random.
         progress: called as progress(stage, done, total).
 
@@ -44,7 +46,7 @@ def evaluate_run(
     import anndata
 
     from data_pipelines import load_statistics
-    from experiments.evaluation.evaluate import evaluate
+    from experiments.evaluation.evaluate import Bounds, evaluate
     from experiments.load import load_run
     from experiments.train import known_rows
 
@@ -57,9 +59,14 @@ def evaluate_run(
     bounds = None
     if len(rows):
         nats, errors = run.bound(
-            store, rows, draws=draws, seed=seed, progress=lambda done, total: progress("bound", done, total)
+            store,
+            rows,
+            draws=draws,
+            seed=seed,
+            given_library_size=given_library_size,
+            progress=lambda done, total: progress("bound", done, total),
         )
-        bounds = {"rows": rows, "nats": nats, "standard_errors": errors}
+        bounds = Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given_library_size)
     return evaluate(
         store=store,
         split=split,

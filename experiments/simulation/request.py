@@ -15,6 +15,7 @@ from experiments.config_json import to_json
 from experiments.simulation.conditions import (
     N_CELLS,
     Unseen,
+    as_obs,
     check_conditions,
     check_guidance,
     condition_digests,
@@ -113,7 +114,7 @@ class SampleRequest(Request):
     seed: int
     unseen: Unseen
     rows: dict[str, np.ndarray]
-    """Vocabulary rows (C,) or (C, M) by field."""
+    """Vocabulary rows (C,) or (C, M), or numbers (C,), by field."""
     injection: Injection
 
     @classmethod
@@ -159,6 +160,7 @@ class SampleRequest(Request):
             "sampler": to_json(self.sampler),
             "unseen": self.unseen,
             "prior": self.injection.provenance,
+            "given": [field.name for field in self.run.plan.vocabulary.numbers if self.labels[field.name].any()],
         }
 
     @property
@@ -174,10 +176,9 @@ class SampleRequest(Request):
 
     def obs(self, first: int, last: int) -> pd.DataFrame:
         condition, replicate = self.places(first, last)
-        stems = ["_".join(row) or "cell" for row in self.labels.to_numpy(dtype=object)]
+        stems = ["_".join(filter(None, row)) or "cell" for row in self.labels.to_numpy(dtype=object)]
         names = [f"{stems[c]}_{i}" for c, i in zip(condition, replicate, strict=True)]
-        cells = self.labels.iloc[condition].set_axis(names, axis=0)
-        return cells.astype({name: pd.CategoricalDtype(sorted(set(self.labels[name]))) for name in cells})
+        return as_obs(self.labels, self.run.plan.vocabulary).iloc[condition].set_axis(names, axis=0)
 
     def draw(self, first: int, last: int, progress: Progress) -> Any:
         from lingshu_jax.diffusion import sample

@@ -64,6 +64,9 @@ class TrainingConfig:
     """A loss so many robust standard deviations above the running median is reported with its batch. 0: never."""
     condition_dropout: float = 0.1
     """Share of cells whose perturbation is replaced by the null condition. 0: the model knows no null."""
+    number_dropout: float = 0.2
+    """Share of cells of which a number field (dose, library size) is left out, each field by itself, so that cells can
+    be drawn without it; in (0, 1)."""
     log_every: int = 50
     """Steps between two lines of metrics."""
     evaluate_every: int = 1000
@@ -101,6 +104,8 @@ class TrainingConfig:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}.")
         if not 0.0 <= self.condition_dropout < 1.0:
             raise ValueError(f"training.condition_dropout must be in [0, 1), got {self.condition_dropout}.")
+        if not 0.0 < self.number_dropout < 1.0:
+            raise ValueError(f"training.number_dropout must be in (0, 1), got {self.number_dropout}.")
         if self.batch_size % 32:
             below = max(32, self.batch_size // 32 * 32)
             raise ValueError(

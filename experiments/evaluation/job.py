@@ -23,9 +23,9 @@ def evaluate_run(
     store_path: str | pathlib.Path | None,
     draws: int,
     bound_cells: int,
-    given_library_size: bool,
     seed: int,
     progress: Progress,
+    given_library_size: bool = False,
 ) -> "Evaluation":
     """Evaluate generated cells of a run, and bound the likelihood of its held-out cells.
 
@@ -36,9 +36,9 @@ def evaluate_run(
         store_path: where the store is now; None takes the run's own path.
         draws: noised copies of each cell for the bound.
         bound_cells: at most this many cells are bounded.
-        given_library_size: bound -log p given each cell's library size too.
         seed: of everything random.
         progress: called as progress(stage, done, total).
+        given_library_size: bound -log p given each cell's library size too.
 
     Raises:
         InputError: store, split or samples do not belong to the run.
@@ -56,16 +56,10 @@ def evaluate_run(
     run = load_run(str(folder.path))
     rows = known_rows(store, split.rows(part), run.plan)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:bound_cells])
+    how = {"draws": draws, "seed": seed, "given_library_size": given_library_size}
     bounds = None
     if len(rows):
-        nats, errors = run.bound(
-            store,
-            rows,
-            draws=draws,
-            seed=seed,
-            given_library_size=given_library_size,
-            progress=lambda done, total: progress("bound", done, total),
-        )
+        nats, errors = run.bound(store, rows, progress=lambda done, total: progress("bound", done, total), **how)
         bounds = Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given_library_size)
     return evaluate(
         store=store,

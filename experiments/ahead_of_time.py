@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from experiments.assembly import optimizer_of
 from experiments.blueprint import Blueprint
 from lingshu_jax.diffusion.denoising import Compilable
 from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, replicated
 from lingshu_jax.parallel.rules import shardings
-from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.step import jit_step
 
 # B cells, G genes, C expressed genes kept per cell
@@ -20,7 +20,7 @@ from lingshu_jax.training.step import jit_step
 def lower_training_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
     """The whole training step of a global batch of `cells`; `.compile()` it."""
     experiment, shown = blueprint.experiment, blueprint.cells
-    tx = make_optimizer(experiment.optimizer, experiment.training.steps, frozen=experiment.init.freeze)
+    tx = optimizer_of(experiment, blueprint.vocabulary)
     state = blueprint.state(mesh)
     step = jit_step(
         nnx.graphdef(nnx.eval_shape(blueprint.build)),

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -16,6 +17,7 @@ from lingshu_jax.model import TargetFeatures
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
 from lingshu_jax.model.statistics import StartStatistics
+from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, model_parts
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, LibrarySizeField, NumberField
 
@@ -130,6 +132,17 @@ def start_statistics(statistics: Statistics, plan: ModelPlan) -> StartStatistics
         prior.spread_effects,
         prior.log_variance,
         features,
+    )
+
+
+def optimizer_of(experiment: Experiment, vocabulary: ConditionVocabulary) -> optax.GradientTransformation:
+    """The optimizer of an experiment on these fields."""
+    told = isinstance(experiment.model.features, TargetFeatures)
+    return make_optimizer(
+        experiment.optimizer,
+        experiment.training.steps,
+        frozen=experiment.init.freeze,
+        perturbation=vocabulary.perturbation if told else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from lingshu_jax.diffusion import SamplerConfig
-from lingshu_jax.model import DenoiserConfig
+from lingshu_jax.model import DenoiserConfig, NoFeatures
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 
@@ -80,3 +80,10 @@ class Experiment:
     init: InitConfig = InitConfig()
     seed: int = 0
     """Seed of initial weights, gene order, batches and noise."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer.perturbation_decay is not None and isinstance(self.model.features, NoFeatures):
+            raise ValueError(
+                "optimizer.perturbation_decay is of perturbations' rows beside target features, and this model is told "
+                "none: add --model.features target, or leave it out."
+            )

@@ -15,6 +15,9 @@ class OptimizerConfig:
     """Learning rate at the last step, as a share of the peak."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; norms and vectors have none."""
+    perturbation_decay: float | None = None
+    """Decoupled weight decay of perturbations' own rows, in a model with target features: the larger, the more the
+    features must tell. None: as for matrices."""
     b1: float = 0.9
     """Decay of the first moment."""
     b2: float = 0.99
@@ -29,6 +32,8 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.warmup_steps must be >= 0, got {self.warmup_steps}.")
         if self.weight_decay < 0:
             raise ValueError(f"optimizer.weight_decay must be >= 0, got {self.weight_decay}.")
+        if self.perturbation_decay is not None and self.perturbation_decay < 0:
+            raise ValueError(f"optimizer.perturbation_decay must be >= 0, got {self.perturbation_decay}.")
         if not 0.0 <= self.final_share <= 1.0:
             raise ValueError(f"optimizer.final_share must be in [0, 1], got {self.final_share}.")
         for name in ("b1", "b2"):

@@ -74,6 +74,12 @@ def test_a_feature_file_that_is_not_there_is_refused(store, tmp_path, capsys):
     assert "--model.features.source no.npz: no such file" in capsys.readouterr().err
 
 
+def test_a_decay_of_own_rows_is_for_models_with_features(store, tmp_path, capsys):
+    decay = ["--optimizer.perturbation-decay", "0.1"]
+    assert run(train_arguments(store, tmp_path, "--run", "x", *SHORT, *decay)) == 2
+    assert "add --model.features target" in capsys.readouterr().err
+
+
 def log_mean(counts):
     counts = np.asarray(counts, float)
     return np.log1p(counts / counts.sum(1, keepdims=True) * 2_000).mean(0)

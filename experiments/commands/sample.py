@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from experiments.load import LoadedRun
     from experiments.prior import Prior
+    from experiments.simulation.request import SampleRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,10 +89,22 @@ def run(arguments: Sequence[str]) -> int:
         if options.out is None:
             loaded.folder.samples.mkdir(exist_ok=True)
         out = options.out or loaded.folder.samples / f"{options.split or 'cells'}-{loaded.step}-{request.hash[:6]}.h5ad"
-        write(request, out, progress, said=[] if options.prior == "none" else [str(request.injection)])
+        write(request, out, progress, said=_said(request) if is_leader() else [])
     if options.split and is_leader():
         print_next(["evaluate", loaded.folder.id, "--samples", out, *runs_arguments(options.runs)])
     return 0
+
+
+def _said(request: "SampleRequest") -> list[str]:
+    """A line on injected genes, and one on perturbations without training cells, where there are any."""
+    from experiments.load import warn
+    from experiments.prior import NoPrior
+
+    effects = request.unseen_effects
+    if effects is not None and effects.warning:
+        warn(effects.warning)
+    injected = [] if isinstance(request.injection.prior, NoPrior) else [str(request.injection)]
+    return injected + ([] if effects is None else [str(effects)])
 
 
 def _prior(text: str) -> "Prior":

@@ -4,6 +4,7 @@
 
 import abc
 import dataclasses
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from experiments.simulation.conditions import (
 from experiments.simulation.injection import Injection, inject
 from experiments.simulation.keys import cell_keys, drawn_counts
 from experiments.simulation.provenance import run_provenance
+from experiments.simulation.unseen import UnseenEffects, unseen_effects
 from lingshu_jax.diffusion import SamplerConfig
 from lingshu_jax.vocabulary import content_hash
 
@@ -74,6 +76,11 @@ class Request(abc.ABC):
         """The counts of cells first..last: CSR (B, G). `progress` is told of the request as a whole."""
 
     @property
+    def remarks(self) -> dict[str, Any]:
+        """What goes into uns['lingshu'] beside the provenance: computed from the request, and no part of its hash."""
+        return {}
+
+    @property
     def hash(self) -> str:
         """Names the request: another one has another hash."""
         return content_hash([self.provenance, self.contents, self.n_cells, self.run.plan.panel.hash])
@@ -99,7 +106,7 @@ class Request(abc.ABC):
         bounds = range(0, self.n_cells, self.block)
         parts = [self.draw(first, min(first + self.block, self.n_cells), progress) for first in bounds]
         cells = anndata.AnnData(X=scipy.sparse.vstack(parts, format="csr"), obs=self.obs(0, self.n_cells), var=self.var)
-        cells.uns["lingshu"] = json.dumps(self.provenance)
+        cells.uns["lingshu"] = json.dumps(self.provenance | self.remarks)
         return cells
 
 
@@ -162,6 +169,16 @@ class SampleRequest(Request):
             "prior": self.injection.provenance,
             "given": [field.name for field in self.run.plan.vocabulary.numbers if self.labels[field.name].any()],
         }
+
+    @functools.cached_property
+    def unseen_effects(self) -> UnseenEffects | None:
+        """How large the effects of perturbations without training cells are predicted to be; None without any."""
+        return unseen_effects(self.run, self.labels, self.unseen)
+
+    @property
+    def remarks(self) -> dict[str, Any]:
+        effects = self.unseen_effects
+        return {} if effects is None else {"unseen_effects": effects.to_json()}
 
     @property
     def contents(self) -> list[Any]:

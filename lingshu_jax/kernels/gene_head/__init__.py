@@ -6,6 +6,7 @@ array exists; logits are formed one slot at a time, so no (B, G, V) array exists
 
 from lingshu_jax.kernels.gene_head.cross_entropy import token_nll, weighted_cross_entropy
 from lingshu_jax.kernels.gene_head.draw import draw_listed, draw_token
+from lingshu_jax.kernels.gene_head.expectation import mean_counts
 from lingshu_jax.kernels.gene_head.head import GeneHead, all_logits, token_counts
 from lingshu_jax.kernels.gene_head.table import PADDING, KnownPlaces, patch_inputs, revealed_inputs, token_table
 
@@ -16,6 +17,7 @@ __all__ = [
     "all_logits",
     "draw_listed",
     "draw_token",
+    "mean_counts",
     "patch_inputs",
     "revealed_inputs",
     "token_counts",

@@ -39,6 +39,8 @@ def parse(kind: Any, arguments: Sequence[str], *, prog: str, description: str, d
         if end.code == 0:
             raise
         raise InputError(f"{one_line(said.getvalue())} See: {prog} --help") from None
+    except ValueError as error:  # settings that do not fit each other
+        raise InputError(f"{error} See: {prog} --help") from None
     _check_values(options)
     return options
 

@@ -94,7 +94,7 @@ def inherited_plan(experiment: Experiment, fresh: ModelPlan, parent: Parent) -> 
     old = parent.plan
     known, vocabulary = _known_genes(fresh, old), old.vocabulary.extended(fresh.vocabulary)
     model = dataclasses.replace(experiment.model, head_tokens=old.experiment.model.head_tokens)
-    same_fields = old.vocabulary.names == fresh.vocabulary.names
+    same_fields = _label_names(old) == _label_names(fresh)
     return dataclasses.replace(
         fresh,
         experiment=dataclasses.replace(experiment, model=model),
@@ -141,6 +141,10 @@ def check_frozen(patterns: tuple[str, ...], params: Any) -> None:
 def _reading(folder: RunFolder) -> contextlib.closing[Checkpoints]:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every read-only folder
     return contextlib.closing(Checkpoints(folder.checkpoints, read_only=True))
+
+
+def _label_names(plan: ModelPlan) -> list[str]:
+    return [field.name for field in plan.vocabulary.labelled]
 
 
 def _known_genes(new: ModelPlan, old: ModelPlan) -> np.ndarray:

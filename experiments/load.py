@@ -51,7 +51,8 @@ class LoadedRun:
         """Draw cells.
 
         Args:
-            conditions: one row per condition: a column per condition field, and n_cells.
+            conditions: one row per condition: a column per condition field (numbers may be empty or missing: left
+                out), and n_cells.
             sampler: sampler settings; None takes the experiment's.
             seed: same seed, same cells, whatever else is asked for with them.
             unseen: what to do with a label without training cells: "error", "features" (those of the
@@ -290,10 +291,13 @@ class LoadedRun:
         draws: int = 16,
         seed: int = 0,
         cells_per_device: int = 32,
+        given_library_size: bool = False,
         progress: Any = lambda done, total: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Upper bounds on -log p of stored cells given their labels, nats per cell, with standard errors: two (n,)."""
-        from data_pipelines import condition_rows
+        """Upper bounds on -log p of stored cells given their labels and numbers, nats per cell, with standard errors:
+        two (n,). Given the library size too, they are bounds on something else, not to be compared with those without.
+        """
+        from experiments.stored_conditions import stored_conditions
         from experiments.train import tokens_of
         from lingshu_jax.evaluation.bound import bound_of_cells
 
@@ -301,7 +305,7 @@ class LoadedRun:
             self.model,
             functools.partial(tokens_of, store),
             rows,
-            condition_rows(store, rows, self.plan.vocabulary),
+            stored_conditions(store, rows, self.plan.vocabulary, given_library_size=given_library_size),
             seed=seed,
             draws=draws,
             cells_per_device=cells_per_device,

@@ -185,7 +185,8 @@ def all_runs(root: Folder) -> list[RunFolder]:
 
 
 def find_run(reference: str, root: Folder) -> RunFolder:
-    """The run that a reference names: a folder or URL, an id or the beginning of one, a --run name, or `latest`.
+    """The run that a reference names: a folder or URL, an id or the beginning of one, a --run name, `latest`, or
+    `best:METRIC@PART`.
 
     Raises:
         InputError: nothing or more than one run fits; names the nearest.
@@ -201,6 +202,10 @@ def find_run(reference: str, root: Folder) -> RunFolder:
         raise InputError(f"there are no runs in {root}. Train one first: lingshu train EXPERIMENT --store STORE")
     if reference == "latest":
         return runs[0]
+    if reference.startswith("best:"):
+        from experiments.registry.reference import best_run
+
+        return best_run(reference, runs)
     exact = [run for run in runs if reference in (run.id, f"{run.path.parent.name}/{run.id}")]
     fitting = exact or [run for run in runs if run.id.startswith(reference)]
     if len(fitting) > 1:

@@ -20,7 +20,7 @@ from data_pipelines.loader import Loader
 from data_pipelines.statistics import Statistics
 from data_pipelines.target_features import TargetTable, load_targets
 from experiments import runs
-from experiments.assembly import ModelPlan, plan, start_statistics
+from experiments.assembly import ModelPlan, optimizer_of, plan, start_statistics
 from experiments.blueprint import Blueprint, Cells
 from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
@@ -42,7 +42,6 @@ from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated, to_gl
 from lingshu_jax.tokens import ABSENT, encode_counts
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
 from lingshu_jax.training.loop import Fit, Outcome, run
-from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
 from lingshu_jax.training.step import make_step
 from lingshu_jax.training.watch import TooManySkipped
@@ -132,7 +131,7 @@ def _train(
     model_plan = plan(experiment, statistics, _targets(job))
     if parent is not None:
         model_plan = inherited_plan(experiment, model_plan, parent)
-    tx = make_optimizer(experiment.optimizer, config.steps, frozen=experiment.init.freeze)
+    tx = optimizer_of(experiment, model_plan.vocabulary)
     abstract = abstract_state(model_plan.build, tx, mesh)
     masks, mask_of = np.unique(job.store.measured, axis=0, return_inverse=True)
     with (
@@ -321,7 +320,7 @@ def _validation(job: TrainJob, model_plan: ModelPlan, parts: ModelParts) -> Any:
 def known_rows(store: CellStore, rows: np.ndarray, model_plan: ModelPlan) -> np.ndarray:
     """Those of the rows whose every label is in the model's vocabulary."""
     known = np.ones(len(rows), bool)
-    for field in model_plan.vocabulary.fields:
+    for field in model_plan.vocabulary.labelled:
         labels = store.obs[field.name].iloc[rows].astype(str)
         known &= labels.isin({*field.labels, *field.controls}).to_numpy()
     return rows[known]

@@ -32,6 +32,8 @@ class Evaluate:
     """Noised copies of each held-out cell for the bound."""
     bound_cells: int = 1000
     """At most this many held-out cells are scored by the bound."""
+    given_library_size: bool = False
+    """Bound -log p given each cell's library size too: another quantity, named so and compared with nothing."""
     seed: int = 0
     """Seed of masks, halves and bootstraps."""
 
@@ -58,6 +60,7 @@ def run(arguments: Sequence[str]) -> int:
             store_path=options.store,
             draws=options.draws,
             bound_cells=options.bound_cells,
+            given_library_size=options.given_library_size,
             seed=options.seed,
             progress=progress,
         )

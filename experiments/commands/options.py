@@ -40,6 +40,8 @@ class ColumnOptions:
     """Labels of the perturbation column that are controls."""
     batch: str | None = None
     """Batch, replicate or lane column."""
+    numbers: str = ""
+    """Columns of numbers that condition too: dose, time. A request for cells may leave them out."""
 
     def given(self) -> bool:
         """Was any of them set?"""
@@ -57,6 +59,7 @@ class ColumnOptions:
             perturbation=self.perturbation,
             control=parts(self.control),
             batch=self.batch,
+            numbers=parts(self.numbers),
         )
 
 

@@ -66,7 +66,14 @@ DEFINITIONS = {
 def notes_on(result: Evaluation, store: Any) -> tuple[str, ...]:
     """What holds for this evaluation in particular."""
     notes = [f"'per label' means per {label_description(store.columns)}."] if result.bound else []
-    if result.bound and result.bound[0].difference is None and result.bound[0].name != "model":
+    if result.bound and result.bound[0].name.endswith("given library size"):
+        notes.append(
+            "The held-out bound is given each cell's library size: it is compared with no baseline, nor with a bound "
+            "without it."
+        )
+    if given := result.provenance.get("given"):
+        notes.append(f"Generated cells were drawn given {', '.join(given)}.")
+    if result.bound and not result.bound[0].name.startswith("model"):
         notes.append("No held-out bound was computed; the baselines are shown for orientation.")
     if result.distribution:
         notes.append(

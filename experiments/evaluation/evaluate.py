@@ -25,13 +25,31 @@ from experiments.evaluation.training_effects import TrainingEffects
 _VERSIONED = ("lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Bounds:
+    """Upper bounds on -log p of held-out cells."""
+
+    rows: np.ndarray
+    """(n,) stored rows."""
+    nats: np.ndarray
+    """(n,)."""
+    standard_errors: np.ndarray
+    """(n,)."""
+    given_library_size: bool = False
+    """Of -log p given the library size: no baseline is, so that nothing is compared with them."""
+
+    @property
+    def name(self) -> str:
+        return f"{MODEL}, given library size" if self.given_library_size else MODEL
+
+
 def evaluate(
     *,
     store: Any,
     split: Any,
     statistics: Any,
     generated: Any,
-    bounds: dict[str, np.ndarray] | None = None,
+    bounds: Bounds | None = None,
     part: str = "test",
     seed: int = 0,
     embedding: bool = True,
@@ -44,7 +62,7 @@ def evaluate(
         split: a split of it.
         statistics: of that split's training cells.
         generated: AnnData of integer counts; var = the panel in order, obs = the condition fields as text.
-        bounds: `rows` (n,) stored rows of held-out cells, `nats` (n,) upper bounds on -log p, `standard_errors` (n,).
+        bounds: of held-out cells.
         part: the part of the split whose cells count as held out.
         seed: of everything random here.
         embedding: whether to lay out the UMAP picture (the slowest part on small data).
@@ -79,12 +97,10 @@ def evaluate(
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
 
 
-def _with_bounds(
-    result: Evaluation, sides: Sides, bounds: dict[str, np.ndarray] | None, progress: Progress
-) -> Evaluation:
+def _with_bounds(result: Evaluation, sides: Sides, bounds: Bounds | None, progress: Progress) -> Evaluation:
     store = sides.store
     held_out = np.asarray(getattr(sides.split, sides.part))
-    rows = held_out[:MOST_CELLS] if bounds is None else np.asarray(bounds["rows"])
+    rows = held_out[:MOST_CELLS] if bounds is None else np.asarray(bounds.rows)
     labels = labels_of(store.obs.iloc[rows], store.columns)
     assert labels is not None
     nats = baseline_nats(
@@ -94,11 +110,14 @@ def _with_bounds(
              for name, values in nats.items()]  # fmt: skip
     arrays = {"bound_rows": rows} | {f"nats {name}": values for name, values in nats.items()}
     if bounds is not None:
-        mine, errors = np.asarray(bounds["nats"], np.float64), np.asarray(bounds["standard_errors"], np.float64)
-        model = BoundRow(name=MODEL, nats=_mean(mine), nats_per_gene=mine.mean() / store.n_genes)
-        table = [dataclasses.replace(row, difference=paired_difference(mine, nats[row.name], errors)) for row in table]
+        mine, errors = np.asarray(bounds.nats, np.float64), np.asarray(bounds.standard_errors, np.float64)
+        model = BoundRow(name=bounds.name, nats=_mean(mine), nats_per_gene=mine.mean() / store.n_genes)
+        if not bounds.given_library_size:
+            table = [
+                dataclasses.replace(row, difference=paired_difference(mine, nats[row.name], errors)) for row in table
+            ]
         table.insert(0, model)
-        arrays |= {"nats model": mine, "standard_errors model": errors}
+        arrays |= {f"nats {bounds.name}": mine, f"standard_errors {bounds.name}": errors}
     return dataclasses.replace(result, bound=tuple(table), arrays=result.arrays | arrays)
 
 

@@ -25,6 +25,7 @@ def evaluate_run(
     bound_cells: int,
     seed: int,
     progress: Progress,
+    given_library_size: bool = False,
 ) -> "Evaluation":
     """Evaluate generated cells of a run, and bound the likelihood of its held-out cells.
 
@@ -37,6 +38,7 @@ def evaluate_run(
         bound_cells: at most this many cells are bounded.
         seed: of everything random.
         progress: called as progress(stage, done, total).
+        given_library_size: bound -log p given each cell's library size too.
 
     Raises:
         InputError: store, split or samples do not belong to the run.
@@ -44,7 +46,7 @@ def evaluate_run(
     import anndata
 
     from data_pipelines import load_statistics
-    from experiments.evaluation.evaluate import evaluate
+    from experiments.evaluation.evaluate import Bounds, evaluate
     from experiments.load import load_run
     from experiments.train import known_rows
 
@@ -54,12 +56,11 @@ def evaluate_run(
     run = load_run(str(folder.path))
     rows = known_rows(store, split.rows(part), run.plan)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:bound_cells])
+    how = {"draws": draws, "seed": seed, "given_library_size": given_library_size}
     bounds = None
     if len(rows):
-        nats, errors = run.bound(
-            store, rows, draws=draws, seed=seed, progress=lambda done, total: progress("bound", done, total)
-        )
-        bounds = {"rows": rows, "nats": nats, "standard_errors": errors}
+        nats, errors = run.bound(store, rows, progress=lambda done, total: progress("bound", done, total), **how)
+        bounds = Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given_library_size)
     return evaluate(
         store=store,
         split=split,

@@ -166,7 +166,9 @@ class Evaluation:
     def headline(self) -> list[str]:
         """The main numbers as a few lines of text, the model beside what it has to beat."""
         lines = [
-            f"nats per cell, model: {_text(row.nats, 1)} (lower is better)" for row in self.bound if row.name == "model"
+            f"nats per cell, {row.name}: {_text(row.nats, 1)} (lower is better)"
+            for row in self.bound
+            if row.name.startswith("model")
         ]
         lines += [
             f"nats per cell: model minus {row.name} {_text(row.difference, 1)}" for row in self.bound if row.difference

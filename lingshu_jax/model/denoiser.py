@@ -11,6 +11,7 @@ from lingshu_jax.kernels.gene_head import (
     GeneHead,
     KnownPlaces,
     all_logits,
+    mean_counts,
     patch_inputs,
     token_nll,
     token_table,
@@ -116,6 +117,10 @@ class Denoiser(nnx.Module):
         """-log p(target | tokens, conditions) of every gene, nats."""
         head = self.head_patches(self.patches(tokens), conditions)
         return to_panel(token_nll(head, self.patches(targets)), self.place[...])
+
+    def expected_counts(self, tokens: Int[Array, "B G"], conditions: Conditions | None) -> Float[Array, "B G"]:
+        """The mean count of every gene given the visible ones and the conditions."""
+        return to_panel(mean_counts(self.head_patches(self.patches(tokens), conditions)), self.place[...])
 
     def reference_nll(self, tokens: Int[Array, "B G"]) -> Float[Array, "B G"]:
         """-log-probability of every gene under the start alone, at the depth of the whole unmasked cell, nats."""

@@ -54,11 +54,12 @@ def energy_distances(
     training: TrainingEffects,
     condition: Condition,
     rng: np.random.Generator,
+    left_out: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Energy distance of one condition's real cells to generated ones, to resampled controls, and to each other.
 
     All on joint principal components, at equal numbers of cells: half of the real cells against the other half, as
-    many generated ones, as many training controls.
+    many generated ones, as many training controls. Genes that are left out, bool (G,), are not looked at.
     """
     real = held_out.cells[condition]
     order = rng.permutation(len(real))
@@ -75,6 +76,8 @@ def energy_distances(
     controls = training.controls.get(condition[0])
     if controls is not None and training.pseudobulk(condition[0], CONTROL) is not None:
         parts["no_change"] = controls[rng.integers(controls.shape[0], size=n)]
+    if left_out is not None:
+        parts = {name: part[:, ~left_out] for name, part in parts.items()}
     points = dict(zip(parts, joint_components(list(parts.values()), components=20), strict=True))
     reference = points.pop("reference")
     return {name: energy_distance(cloud, reference) for name, cloud in points.items()}

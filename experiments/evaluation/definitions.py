@@ -58,6 +58,10 @@ DEFINITIONS = {
     "perturbation_transfer": "Training control of the context plus the same perturbation's mean effect in the others.",
     "additive": "Training control plus a context part plus a perturbation part, fitted to the training effects.",
     "training_mean": "The condition's own training cells, where it was seen in training.",
+    "injected genes": "Genes whose count was told before the others were drawn (`sample --prior`), by condition. "
+    "Their means are of counts scaled to the training cells' median library, over the conditions of their injection; "
+    "controls are the contexts' training controls. Whoever is told a gene has not predicted it: every score of effects "
+    "is given without them too, for all methods alike.",
     "planted effects": f"Strong planted effects of a simulated screen: |log2 fold change| >= {STRONG:g} at genes with "
     f"at least {EXPECTED_COUNT:g} expected counts in a control cell; the share whose sign is predicted right.",
 }
@@ -84,7 +88,18 @@ def notes_on(result: Evaluation, store: Any) -> tuple[str, ...]:
         notes.append(
             "Sources measured different genes: libraries and zero fractions are over each cell's measured genes."
         )
-    return (*notes, *_effect_notes(result))
+    return (*notes, *_effect_notes(result), *_injection_notes(result))
+
+
+def _injection_notes(result: Evaluation) -> list[str]:
+    if result.injected is None:
+        return []
+    genes = result.injected.genes
+    raised = sum((gene.generated or 0.0) > gene.control for gene in genes if gene.control is not None)
+    return [
+        f"{len(genes):,} genes were injected before cells were drawn; the generated mean of {raised:,} of them lies "
+        "above that of controls. Effects are scored with these genes, and without them."
+    ]
 
 
 def _effect_notes(result: Evaluation) -> list[str]:

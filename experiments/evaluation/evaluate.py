@@ -13,12 +13,13 @@ from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
 from experiments.evaluation.embedding import joint_umap
+from experiments.evaluation.injected import Injected, injected_genes
 from experiments.evaluation.labels import labels_of
 from experiments.evaluation.likelihood import baseline_nats
 from experiments.evaluation.pairing import paired_difference
 from experiments.evaluation.planted import planted_recovery
 from experiments.evaluation.populations import MODEL, MOST_CELLS, REAL, baseline_samples, cell_table, distribution_table
-from experiments.evaluation.results import BoundRow, Estimate, Evaluation
+from experiments.evaluation.results import BoundRow, Estimate, Evaluation, InjectedTable
 from experiments.evaluation.sides import Sides, stored_in_order
 from experiments.evaluation.training_effects import TrainingEffects
 
@@ -193,8 +194,27 @@ def _with_effects(result: Evaluation, sides: Sides, progress: Progress) -> Evalu
         result,
         effects=table,
         planted=planted,
+        injected=_injected(result, sides, training, generated, progress),
         pictures=dataclasses.replace(result.pictures, delta_conditions=names),
         arrays=result.arrays | arrays,
+    )
+
+
+def _injected(
+    result: Evaluation, sides: _Sides, training: TrainingEffects, generated: Generated, progress: Progress
+) -> InjectedTable | None:
+    """What became of injected genes, and every score of effects without them."""
+    store, split, statistics = sides.store, sides.split, sides.statistics
+    found = Injected.of(result.provenance, store.columns, store.panel.genes)
+    if found is None:
+        return None
+    data = (store, split, statistics, training, generated)
+    how = {"part": sides.part, "seed": sides.seed, "hidden": found.hidden}
+    table, _, _ = evaluate_effects(*data, **how, progress=progress)
+    return InjectedTable(
+        genes=injected_genes(*data, part=sides.part, found=found),
+        effects=table.rows,
+        planted=() if store.planted_truth is None else planted_recovery(*data, **how),
     )
 
 

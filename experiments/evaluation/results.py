@@ -111,6 +111,31 @@ class PlantedRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class InjectedGene:
+    """A gene that generated cells were told: mean counts, over the conditions it was injected under."""
+
+    gene: str
+    conditions: int
+    """Number of conditions that it was injected under."""
+    generated: float | None
+    control: float | None
+    """Of training controls of the contexts."""
+    real: float | None
+    """Of real held-out cells of the conditions."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InjectedTable:
+    """What the injected genes are, and what effects are worth without them."""
+
+    genes: tuple[InjectedGene, ...]
+    effects: tuple[EffectRow, ...]
+    """As in `EffectTable`, on the genes that were not injected under the condition."""
+    planted: tuple[PlantedRow, ...] = ()
+    """Planted effects at such genes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Composition:
     """Shares of a label among real and generated cells, labels given by one classifier to both."""
 
@@ -156,6 +181,8 @@ class Evaluation:
     composition: Composition | None = None
     effects: EffectTable | None = None
     planted: tuple[PlantedRow, ...] = ()
+    injected: InjectedTable | None = None
+    """None where no gene was injected."""
     pictures: PictureLabels = PictureLabels()
     notes: tuple[str, ...] = ()
     """What a reader must know to read the numbers."""
@@ -180,6 +207,10 @@ class Evaluation:
         lines += [
             f"planted signs right, {row.name}: {_text(row.share, 3)}" for row in self.planted if row.name == "model"
         ]
+        for row in self.injected.effects if self.injected else ():
+            if row.name in ("model", "mean_effect"):
+                scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in ("pearson_delta", "pds", "mae"))
+                lines.append(f"effects without injected genes, {row.name}: {scores}")
         for row in self.cells:
             if row.name in ("real", "model"):
                 median, spread = row.values["library_median"], row.values["library_log_sd"]

@@ -177,8 +177,9 @@ class SampleRequest(Request):
 
     @property
     def remarks(self) -> dict[str, Any]:
-        effects = self.unseen_effects
-        return {} if effects is None else {"unseen_effects": effects.to_json()}
+        effects, injected = self.unseen_effects, self.injection.to_json()
+        told = {} if effects is None else {"unseen_effects": effects.to_json()}
+        return told | ({"injected": injected} if injected else {})
 
     @property
     def contents(self) -> list[Any]:

@@ -62,7 +62,9 @@ def told_as_system_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
+        said = _said(error)
+        why = said if "bucket" in said else os.strerror(errno.ENOENT)
+        raise FileNotFoundError(errno.ENOENT, why, url) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise PermissionError(errno.EACCES, f"not allowed ({_said(error)})", url) from error
     except BaseError as error:

@@ -13,7 +13,6 @@ from tests.experiments.conftest import train_arguments
 from tests.experiments.processes import start
 from tests.experiments.test_train import SHORT, losses, wait_for_line
 
-
 pytestmark = pytest.mark.slow
 
 
@@ -64,7 +63,7 @@ def test_it_is_listed_loaded_sampled_evaluated_and_reported_there(remote, runs, 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_and_started_again_it_goes_on_as_if_nothing_had_happened(server, store, end):
     root = new_bucket(server)
-    settings = "--training.steps 60 --training.log-every 1 --training.evaluate-every 60 --training.save-every 10".split()
+    settings = "--training.steps 60 --training.log-every 1 --training.save-every 10".split()
     assert run(train_arguments(store, root, "--run", "whole", *settings)) == 0
     process = start(train_arguments(store, root, "--run", "ended", *settings), devices=8)
     wait_for_line(process, r"^step 25/60  loss")

@@ -100,6 +100,7 @@ def train(job: TrainJob) -> TrainResult:
             raise InputError(str(error)) from error
         stack.enter_context(contextlib.closing(checkpoints))
         latest = checkpoints.latest_step()
+        _check_reach(job, folder, latest)
         if latest is not None and latest == config.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
         scale = Scale(steps=config.steps, genes=job.store.n_genes, flops=blueprint.flops(hardware), hardware=hardware)
@@ -107,6 +108,18 @@ def train(job: TrainJob) -> TrainResult:
         stack.enter_context(reporter)
         with shared_fate():
             return _train(job, folder, checkpoints, mesh, reporter, parent)
+
+
+def _check_reach(job: TrainJob, folder: runs.RunFolder, latest: int | None) -> None:
+    """Refuse a checkpoint beyond the last step; say that steps which are done are not profiled."""
+    steps = job.experiment.training.steps
+    if latest is not None and latest > steps:
+        raise InputError(
+            f"{folder.checkpoints / str(latest)} lies beyond the run's last step, {steps:,}: another run's. Move it "
+            f"away, or train under another --run name."
+        )
+    if job.profile is not None and job.profile.start < (latest or 0) < steps and is_leader():
+        warn(f"the run goes on at step {latest:,}: those of --profile that lie before are not traced.")
 
 
 def _check_attention(blueprint: Blueprint, mesh: jax.sharding.Mesh) -> None:

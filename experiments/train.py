@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import logging
 import time
 import uuid
 from collections.abc import Iterator
@@ -46,6 +45,7 @@ from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
 from lingshu_jax.training.step import make_step
 from lingshu_jax.training.watch import TooManySkipped
+from lingshu_jax.training.write_errors import silence_orbax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,7 @@ def train(job: TrainJob) -> TrainResult:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
     started = time.monotonic()
-    for name in ("absl", "asyncio"):  # what Orbax logs there with tracebacks is told in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence_orbax()
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     _check_attention(blueprint, mesh)

@@ -1,7 +1,8 @@
 import pytest
 from etils import epath
+from obstore.exceptions import GenericError, PermissionDeniedError
 
-from lingshu_jax.buckets import in_bucket
+from lingshu_jax.buckets import files, in_bucket
 from lingshu_jax.buckets.files import place_of, register_buckets
 from tests.buckets import new_bucket, s3_server
 
@@ -51,6 +52,25 @@ def test_what_is_not_there_is_said_as_on_a_disk(bucket):
         assert str(bucket / "no") in str(error.value)
     with pytest.raises(OSError, match="bucket does not exist"):
         epath.Path("s3://nobody-has-this/x").write_text("x")
+
+
+@pytest.mark.parametrize("error", [PermissionDeniedError, GenericError])
+def test_what_a_bucket_does_not_tell_is_not_taken_for_absent(bucket, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise error("Server returned 403: <Message>Access Denied</Message>")
+
+    for name in ("head", "list", "list_with_delimiter"):
+        monkeypatch.setattr(files.obstore, name, refuse)
+    folder = bucket / "x"
+    for ask in (
+        folder.exists,
+        folder.is_dir,
+        folder.is_file,
+        lambda: list(folder.glob("*/y")),
+        lambda: [*folder.iterdir()],
+    ):
+        with pytest.raises(OSError, match=r"Access Denied.*x"):
+            ask()
 
 
 def test_places():

@@ -196,8 +196,9 @@ def _key(name: str) -> str:
 
 
 def _end(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # whoever read it may be gone
+            stream.flush()
     os._exit(status)
 
 

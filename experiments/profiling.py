@@ -27,6 +27,18 @@ class ProfiledSteps:
             raise InputError(f"--profile {text} is no range of steps. Write START:STOP, as 100:105.")
         return cls(int(start), int(stop))
 
+    def check(self, steps: int) -> None:
+        """Require that a run of so many steps comes by all of them.
+
+        Raises:
+            InputError: it does not.
+        """
+        if self.stop > steps:
+            raise InputError(
+                f"--profile {self.start}:{self.stop} reaches beyond the run's last step, {steps - 1:,}. Write "
+                f"START:STOP with STOP <= {steps}, or raise --training.steps."
+            )
+
 
 class Profile:
     """Starts and ends the trace as the loop comes to its steps; a context manager, so that an early end closes it."""

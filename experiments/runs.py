@@ -226,5 +226,4 @@ def _folders(root: Folder) -> Iterator[RunFolder]:
 
 
 def _touched(path: Folder) -> float:
-    """When a run was last written to; a folder in a bucket has no time of its own."""
-    return max(storage_of(path).modified(entry) for entry in (path / CONFIG, *path.glob("metrics.jsonl")))
+    return max(storage_of(path).modified(entry) for entry in (path, path / CONFIG, *path.glob("metrics.jsonl")))

@@ -33,7 +33,7 @@ def folder_at(place: str | os.PathLike[str]) -> Folder:
         return pathlib.Path(text)
     if not in_bucket(text):
         raise InputError(f"{text} is no place for runs. Use a folder that is mounted here, or a gs:// or s3:// URL.")
-    if not text.removeprefix(f"{scheme[1]}://").strip("/"):
+    if not text.removeprefix(f"{scheme[1]}://").split("/")[0]:
         raise InputError(f"{text} names no bucket. Write {scheme[1]}://BUCKET/runs.")
     from etils import epath
 

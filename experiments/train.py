@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import logging
 import time
 import uuid
 from collections.abc import Iterator
@@ -45,6 +44,7 @@ from lingshu_jax.training.loop import Fit, Outcome, run
 from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
 from lingshu_jax.training.step import make_step
 from lingshu_jax.training.watch import TooManySkipped
+from lingshu_jax.training.write_errors import silence_orbax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,7 @@ def train(job: TrainJob) -> TrainResult:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
     started = time.monotonic()
-    for name in ("absl", "asyncio"):  # what Orbax logs there with tracebacks is told in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence_orbax()
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     _check_attention(blueprint, mesh)
@@ -99,6 +98,7 @@ def train(job: TrainJob) -> TrainResult:
             raise InputError(str(error)) from error
         stack.enter_context(contextlib.closing(checkpoints))
         latest = checkpoints.latest_step()
+        _check_reach(job, folder, latest)
         if latest is not None and latest == config.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
         scale = Scale(steps=config.steps, genes=job.store.n_genes, flops=blueprint.flops(hardware), hardware=hardware)
@@ -106,6 +106,18 @@ def train(job: TrainJob) -> TrainResult:
         stack.enter_context(reporter)
         with shared_fate():
             return _train(job, folder, checkpoints, mesh, reporter, parent)
+
+
+def _check_reach(job: TrainJob, folder: runs.RunFolder, latest: int | None) -> None:
+    """Refuse a checkpoint beyond the last step; say that steps which are done are not profiled."""
+    steps = job.experiment.training.steps
+    if latest is not None and latest > steps:
+        raise InputError(
+            f"{folder.checkpoints / str(latest)} lies beyond the run's last step, {steps:,}: another run's. Move it "
+            f"away, or train under another --run name."
+        )
+    if job.profile is not None and job.profile.start < (latest or 0) < steps and is_leader():
+        warn(f"the run goes on at step {latest:,}: those of --profile that lie before are not traced.")
 
 
 def _check_attention(blueprint: Blueprint, mesh: jax.sharding.Mesh) -> None:

@@ -68,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     if options.devices is not None or options.topology is not None:
         raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
     profile = None if options.profile is None else ProfiledSteps.parse(options.profile)
+    if profile is not None:
+        profile.check(options.config.training.steps)
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 

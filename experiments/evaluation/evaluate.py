@@ -201,7 +201,7 @@ def _with_effects(result: Evaluation, sides: Sides, progress: Progress) -> Evalu
 
 
 def _injected(
-    result: Evaluation, sides: _Sides, training: TrainingEffects, generated: Generated, progress: Progress
+    result: Evaluation, sides: Sides, training: TrainingEffects, generated: Generated, progress: Progress
 ) -> InjectedTable | None:
     """What became of injected genes, and every score of effects without them."""
     store, split, statistics = sides.store, sides.split, sides.statistics

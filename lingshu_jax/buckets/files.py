@@ -47,7 +47,7 @@ def upload(file: pathlib.Path, url: str) -> None:
 @functools.cache
 def _bucket(url: str) -> ObjectStore:
     client = {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"), "timeout": "120s"}
-    return from_url(url, client_options=client, retry_config={"max_retries": 6, "retry_timeout": _PATIENCE})  # type: ignore[arg-type]
+    return from_url(url, client_options=client, retry_config={"max_retries": 8, "retry_timeout": _PATIENCE})  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -62,7 +62,9 @@ def told_as_system_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
+        said = _said(error)
+        why = said if "bucket" in said else os.strerror(errno.ENOENT)
+        raise FileNotFoundError(errno.ENOENT, why, url) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise PermissionError(errno.EACCES, f"not allowed ({_said(error)})", url) from error
     except BaseError as error:
@@ -105,6 +107,22 @@ class BucketFiles(AbstractFileSystem):
         if not entries and path not in self._made:
             entries = [self.info(path)]
         return entries if detail else [entry["name"] for entry in entries]
+
+    def exists(self, path: str, **options: Any) -> bool:
+        """Whether there is a file or folder; no answer is an error, and no proof that there is none."""
+        return self._kind(path) is not None
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is a folder."""
+        return self._kind(path) == "directory"
+
+    def isfile(self, path: str) -> bool:
+        """Whether it is a file."""
+        return self._kind(path) == "file"
+
+    def walk(self, path: str, *depth: Any, **options: Any) -> Any:
+        """Folders and files below; `find` and `glob` look by it."""
+        return super().walk(path, *depth, **{**options, "on_error": _raise_unless_missing})
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Remember the folder until something is in it: an object store has no empty ones."""
@@ -149,6 +167,12 @@ class BucketFiles(AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", block_size: Any = None, **options: Any) -> "BucketFile":  # type: ignore[override]
         return BucketFile(self, path, mode=mode, block_size=_BLOCK)  # type: ignore[arg-type]
 
+    def _kind(self, path: str) -> str | None:
+        try:
+            return self.info(path)["type"]
+        except FileNotFoundError:
+            return None
+
     def _entries(self, path: str) -> Iterator[dict[str, Any]]:
         store, key = self._place(path)
         bucket = path.split("/", 1)[0]
@@ -170,6 +194,11 @@ class BucketFiles(AbstractFileSystem):
 
     def _url(self, path: str) -> str:
         return f"{self._scheme}://{path}"
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class S3Files(BucketFiles):

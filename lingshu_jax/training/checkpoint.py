@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from etils import epath
 
 from lingshu_jax.buckets import in_bucket
 from lingshu_jax.buckets.checkpoints import FINISHED, teach_orbax
-from lingshu_jax.parallel.distributed import lead, several
+from lingshu_jax.parallel.distributed import lead, several, together
 from lingshu_jax.training.integrity import CHECKSUMS, damage, difference, has_checksums, write_checksums
 from lingshu_jax.training.saving import WATCHED
 from lingshu_jax.training.state import TrainState
@@ -81,6 +82,7 @@ class Checkpoints:
         self._items = None if items is None else tuple(items)
         self._keep, self._keep_every, self._read_only = keep, keep_every, read_only
         self._saving: int | None = None
+        self._given_up = False
         inspected = lead("checkpoints", lambda: self._inspect(warn))
         self._whole: list[int] = inspected["whole"]
         self._damaged = {int(step): what for step, what in inspected["damaged"].items()}
@@ -122,7 +124,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )
         try:
-            self._manager.save(step, args=items, metrics=watched, force=True)
+            together(lambda: self._manager.save(step, args=items, metrics=watched, force=True), reason_of)
         except Exception as error:
             self._give_up(error)
 
@@ -135,8 +137,7 @@ class Checkpoints:
         if self._saving is None:
             return
         try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
+            together(self._finish, reason_of)
         except Exception as error:
             self._give_up(error)
         self._whole.append(self._saving)
@@ -166,6 +167,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait for the save that is under way; what became of it is not told (`wait` does)."""
+        if self._given_up and several():
+            return  # the others may wait for a part of it that will not come
         try:
             self._manager.close()
         except Exception as error:
@@ -192,7 +195,15 @@ class Checkpoints:
             create=not self._read_only,
             cleanup_tmp_directories=clean and not self._read_only,
         )
-        return ocp.CheckpointManager(self._folder, options=options)
+        manager = ocp.CheckpointManager(self._folder, options=options)
+        # After a failure it would wait ten minutes for the others, which wait for this process, before it tells.
+        progress = manager._save_progress_tracker
+        progress.set = _unless_failing(progress.set)
+        return manager
+
+    def _finish(self) -> None:
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
 
     def _sum_files(self) -> None:
         """Called on process 0, in the background, when all files are written and the folder has not got its name."""
@@ -217,6 +228,7 @@ class Checkpoints:
     def _give_up(self, error: Exception) -> None:
         """Leave nothing half-written, and be ready for another save."""
         step, self._saving = self._saving, None
+        self._given_up = True
         if not several():  # opening again waits for all processes, of which some may not know yet
             self.close()
             self._remove_partial(step)
@@ -281,6 +293,16 @@ class Checkpoints:
 
 def _listed(folder: epath.Path) -> Iterable[epath.Path]:
     return list(folder.iterdir()) if folder.exists() else []
+
+
+def _unless_failing[**P](act: Callable[P, None]) -> Callable[P, None]:
+    """`act`, but nothing where it is called on the way out of an error."""
+
+    def act_or_not(*args: P.args, **kwargs: P.kwargs) -> None:
+        if sys.exception() is None:
+            act(*args, **kwargs)
+
+    return act_or_not
 
 
 def _watched(metrics: dict[str, float] | None) -> float:

@@ -9,6 +9,7 @@ from experiments.__main__ import run
 from experiments.runs import find_run
 from experiments.storage import folder_at
 from tests.buckets import new_bucket, s3_server
+from tests.experiments import test_pods as pods
 from tests.experiments.conftest import train_arguments
 from tests.experiments.processes import start
 from tests.experiments.test_train import SHORT, losses, wait_for_line
@@ -63,12 +64,10 @@ def test_it_is_listed_loaded_sampled_evaluated_and_reported_there(remote, runs, 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_and_started_again_it_goes_on_as_if_nothing_had_happened(server, store, end):
     root = new_bucket(server)
-    settings = (
-        "--training.steps 60 --training.log-every 1 --training.evaluate-every 60 --training.save-every 10".split()
-    )
+    settings = "--training.steps 30 --training.log-every 1 --training.save-every 8".split()
     assert run(train_arguments(store, root, "--run", "whole", *settings)) == 0
     process = start(train_arguments(store, root, "--run", "ended", *settings), devices=8)
-    wait_for_line(process, r"^step 25/60  loss")
+    wait_for_line(process, r"^step 12/30  loss")
     process.send_signal(end)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == (75 if end == signal.SIGTERM else -signal.SIGKILL), said
@@ -76,4 +75,12 @@ def test_stopped_and_started_again_it_goes_on_as_if_nothing_had_happened(server,
     said, _ = again.communicate(timeout=240)
     assert again.returncode == 0 and "resumes at step" in said, said
     whole, ended = (losses(find_run(name, folder_at(root))) for name in ("whole", "ended"))
-    assert ended == whole and sorted(ended) == list(range(1, 61))
+    assert ended == whole and sorted(ended) == list(range(1, 31))
+
+
+def test_two_processes_share_a_run_in_a_bucket(server, store, tmp_path):
+    root = folder_at(new_bucket(server))
+    for runs in (tmp_path, root):
+        pods.finish(pods.arguments(store, runs, "run"), 2)
+    assert pods.losses(root, "run") == pods.losses(tmp_path, "run")
+    assert pods.finish(pods.arguments(store, root, "run"), 1).count("is already finished at step 20") == 1

@@ -160,10 +160,6 @@ class BucketFiles(AbstractFileSystem):
                 obstore.copy(store, name, other + name.removeprefix(key))
         self.rm(path1, recursive=bool(inside))
 
-    def modified(self, path: str) -> datetime.datetime:
-        """When a file was last written."""
-        return self.info(path)["mtime"]
-
     def _open(self, path: str, mode: str = "rb", block_size: Any = None, **options: Any) -> "BucketFile":  # type: ignore[override]
         return BucketFile(self, path, mode=mode, block_size=_BLOCK)  # type: ignore[arg-type]
 

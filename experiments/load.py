@@ -200,7 +200,8 @@ class LoadedRun:
             progress: called as progress(stage, done, total).
 
         Returns:
-            A row per cell: nats, standard_error, genes, nats_per_gene; or a column p(LABEL) per label, and label.
+            A row per cell: nats, standard_error, genes, nats_per_gene (nats_given_library_size, ... where `conditions`
+            give that); or a column p(LABEL) per label, and label.
 
         Raises:
             InputError: as for `impute`.

@@ -67,7 +67,7 @@ def test_stopped_and_started_again_it_goes_on_as_if_nothing_had_happened(server,
     settings = "--training.steps 30 --training.log-every 1 --training.save-every 8".split()
     assert run(train_arguments(store, root, "--run", "whole", *settings)) == 0
     process = start(train_arguments(store, root, "--run", "ended", *settings), devices=8)
-    wait_for_line(process, r"^step 12/30  loss")
+    wait_for_line(process, r"^step 18/30  loss")  # the save of step 16 began, so that of step 8 is whole
     process.send_signal(end)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == (75 if end == signal.SIGTERM else -signal.SIGKILL), said

@@ -172,10 +172,9 @@ def test_a_disk_that_is_full_for_one_process_ends_all_and_the_run_goes_on(store,
     started = start_several(command, 2, devices=DEVICES)
     wait_for_checkpoint(tmp_path, "run", started)
     resource.prlimit(started[full].pid, resource.RLIMIT_FSIZE, (4096, 4096))
-    begin = time.monotonic()
     ended = end(started)
     kept = saved_steps(tmp_path, "run")[-1]
-    assert [status for status, _ in ended] == [2, 2] and time.monotonic() - begin < 200, ended
+    assert [status for status, _ in ended] == [2, 2], ended
     for number, (_, said) in enumerate(ended):
         (line,) = [line for line in said.splitlines() if line.startswith("lingshu train: stopped: the checkpoint of")]
         why = "(File too large)" if number == full else f"(process {full} says: File too large)"

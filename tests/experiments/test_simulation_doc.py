@@ -37,7 +37,8 @@ def test_the_notebook_runs(meant, place):
     for block in re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL):
         exec(replaced(block, meant).replace("n=100", "n=12"), names)
     assert names["ranking"].index[0] == meant["STAT2"]
-    assert names["coordinates"].shape == (8, 16) and names["expected"].n_obs == 8
+    rank = names["run"].plan.experiment.model.factors.rank
+    assert names["coordinates"].shape == (8, rank) and names["expected"].n_obs == 8
 
 
 def test_the_commands_run(meant, place):
@@ -50,10 +51,15 @@ def test_the_commands_run(meant, place):
     lines = re.findall(r"^ {4}(lingshu .*)$", DOCUMENT, re.MULTILINE)
     commands = [shlex.split(replaced(line, meant), comments=True)[1:] for line in lines]
     assert {command[0] for command in commands} == {
-        "sample", "impute", "counterfactual", "score", "embed", "export"
+        "sample", "sweep", "impute", "counterfactual", "score", "embed", "export"
     }  # fmt: skip
     for command in commands:
         if command[0] == "export":
             continue  # the gene lists are those of real challenges; see challenges/test_export.py
         changed = [{"RUN": "tiny", "400": "4", "cells.h5ad": str(small)}.get(word, word) for word in command]
+        if command[0] == "sweep":
+            changed = [
+                {"geometric,cosine": "cosine", "3,8,32": "1", "0,1,2": "0,1"}.get(word, word) for word in changed
+            ]
+            changed += ["--most-cells", "40"]
         assert run(changed) == 0, command

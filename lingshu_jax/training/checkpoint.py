@@ -1,5 +1,6 @@
 """Checkpoints (Orbax): state, EMA, fixed arrays, loader position and a self-contained description of the model."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -23,7 +24,7 @@ from lingshu_jax.training.write_errors import reason_of
 
 policies = ocp.checkpoint_managers
 _LOGGER = logging.getLogger(__name__)
-_PARTIAL, _ATTEMPTS = ".orbax-checkpoint-tmp", 50
+_PARTIAL, _ATTEMPTS, _CLEAN_LOOKS = ".orbax-checkpoint-tmp", 50, 3
 AVERAGED = ("ema", "fixed", "meta")
 """Items that sampling and evaluation read."""
 
@@ -213,17 +214,18 @@ class Checkpoints:
                 write_checksums(folder)
 
     def _remove_partial(self, step: int | None) -> None:
-        """Free what a failed save has taken; other files of it may still be on their way."""
-        partial = [self._folder / str(step)] if self._in_bucket else self._folder.glob(f"{step}{_PARTIAL}*")
-        for folder in partial:
-            for _ in range(_ATTEMPTS):
-                try:
+        """Free what a failed save has taken; other files of it may be on their way, and make its folder again."""
+        clean = 0
+        for _ in range(_ATTEMPTS):
+            places = [self._folder / str(step)] if self._in_bucket else self._folder.glob(f"{step}{_PARTIAL}*")
+            partial = [folder for folder in places if folder.exists()]
+            clean = 0 if partial else clean + 1
+            if clean == _CLEAN_LOOKS:
+                return
+            for folder in partial:
+                with contextlib.suppress(OSError):
                     folder.rmtree()
-                    break
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    time.sleep(0.1)
+            time.sleep(0.1)
 
     def _give_up(self, error: Exception) -> None:
         """Leave nothing half-written, and be ready for another save."""

@@ -27,7 +27,9 @@ def test_the_first_signal_asks_to_stop_and_the_handlers_come_back(number):
 @pytest.mark.parametrize("second", SIGNALS)
 def test_a_second_signal_of_either_kind_ends_at_once(first, second):
     code = (
-        "import os\nfrom experiments.stopping import StopRequest\nwith StopRequest():\n"
+        # A job in the background of a shell is started with SIGINT ignored.
+        "import os, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from experiments.stopping import StopRequest\nwith StopRequest():\n"
         f"    os.kill(os.getpid(), {first:d})\n    print('saving', flush=True)\n    os.kill(os.getpid(), {second:d})\n"
         "    print('saved', flush=True)"
     )

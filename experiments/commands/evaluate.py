@@ -34,6 +34,11 @@ class Evaluate:
     """At most this many held-out cells are scored by the bound."""
     seed: int = 0
     """Seed of masks, halves and bootstraps."""
+    challenge: bool = True
+    """Score perturbations by cell-eval2 as well: the paper's seven columns and those of VCC 2026. Takes most of the
+    time of an evaluation."""
+    target_genes: bool = True
+    """A perturbation named like a gene is that gene, which PDS leaves out; not so for cytokines and drugs."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -59,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
             draws=options.draws,
             bound_cells=options.bound_cells,
             seed=options.seed,
+            challenge=options.challenge,
+            target_genes=options.target_genes,
             progress=progress,
         )
     out = folder.evaluations / samples.stem

@@ -1,18 +1,22 @@
 """One evaluation: generated cells and held-out bounds against the held-out cells of one part of a split."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.progress import Progress, silent
 from experiments.evaluation.cells import Cells
+from experiments.evaluation.challenge import Challenge, challenge_tables
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
 from experiments.evaluation.embedding import joint_umap
+from experiments.evaluation.held_out import read_held_out
 from experiments.evaluation.labels import labels_of
 from experiments.evaluation.likelihood import baseline_nats
 from experiments.evaluation.pairing import paired_difference
@@ -22,7 +26,10 @@ from experiments.evaluation.results import BoundRow, Estimate, Evaluation
 from experiments.evaluation.sides import Sides, stored_in_order
 from experiments.evaluation.training_effects import TrainingEffects
 
-_VERSIONED = ("lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn")
+_VERSIONED = (
+    "lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn", "cell-eval2",
+    "pdex",
+)  # fmt: skip
 
 
 def evaluate(
@@ -35,6 +42,7 @@ def evaluate(
     part: str = "test",
     seed: int = 0,
     embedding: bool = True,
+    challenge: Challenge | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Compare generated cells, and held-out bounds, with the held-out cells of a split.
@@ -48,6 +56,7 @@ def evaluate(
         part: the part of the split whose cells count as held out.
         seed: of everything random here.
         embedding: whether to lay out the UMAP picture (the slowest part on small data).
+        challenge: how perturbations are scored by the field's evaluator; None leaves it out.
         progress: called as progress(stage, done, total).
 
     Returns:
@@ -74,7 +83,7 @@ def evaluate(
     result = _with_populations(result, sides, progress)
     if embedding and len(sides.model) >= 10:
         result = _with_embedding(result, sides, progress)
-    result = _with_effects(result, sides, progress)
+    result = _with_effects(result, sides, challenge, progress)
     notes, definitions = notes_on(result, store), DEFINITIONS
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
 
@@ -158,25 +167,37 @@ def _with_embedding(result: Evaluation, sides: Sides, progress: Progress) -> Eva
     return dataclasses.replace(result, pictures=pictures, arrays=result.arrays | arrays)
 
 
-def _with_effects(result: Evaluation, sides: Sides, progress: Progress) -> Evaluation:
+def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None, progress: Progress) -> Evaluation:
     if sides.store.columns.perturbation is None or sides.generated_labels is None:
         return result
     store, split, statistics, part, seed = sides.store, sides.split, sides.statistics, sides.part, sides.seed
     training = TrainingEffects.read(store, split, statistics, seed=seed, progress=progress)
     generated = Generated.of(sides.generated, sides.generated_labels, training.target_sum)
-    table, arrays, names = evaluate_effects(
-        store, split, statistics, training, generated, part=part, seed=seed, progress=progress
-    )
+    held_out = read_held_out(store, split, statistics, training, part, np.random.default_rng(seed))
+    table, arrays, names = evaluate_effects(held_out, training, generated, seed=seed, progress=progress)
+    tables = ()
+    if challenge is not None:
+        challenge = dataclasses.replace(challenge, cache=_cache_folder(challenge.cache, result))
+        tables = challenge_tables(held_out, training, generated, challenge, seed=seed, progress=progress)
     planted = ()
     if store.planted_truth is not None:
         planted = planted_recovery(store, split, statistics, training, generated, part=part, seed=seed)
     return dataclasses.replace(
         result,
         effects=table,
+        challenge=tables,
         planted=planted,
         pictures=dataclasses.replace(result.pictures, delta_conditions=names),
         arrays=result.arrays | arrays,
     )
+
+
+def _cache_folder(cache: Path | None, result: Evaluation) -> Path | None:
+    """Names what the tables of the real side follow from."""
+    parts = [result.store_hash, result.split_hash, result.part, str(result.seed)]
+    parts += [f"{name}={result.versions.get(name)}" for name in ("cell-eval2", "pdex")]
+    name = hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+    return None if cache is None else cache / name
 
 
 def _mean(nats: np.ndarray) -> Estimate:

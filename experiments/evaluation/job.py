@@ -24,6 +24,8 @@ def evaluate_run(
     draws: int,
     bound_cells: int,
     seed: int,
+    challenge: bool,
+    target_genes: bool,
     progress: Progress,
 ) -> "Evaluation":
     """Evaluate generated cells of a run, and bound the likelihood of its held-out cells.
@@ -36,6 +38,7 @@ def evaluate_run(
         draws: noised copies of each cell for the bound.
         bound_cells: at most this many cells are bounded.
         seed: of everything random.
+        challenge, target_genes: as `lingshu evaluate` says.
         progress: called as progress(stage, done, total).
 
     Raises:
@@ -44,6 +47,7 @@ def evaluate_run(
     import anndata
 
     from data_pipelines import load_statistics
+    from experiments.evaluation.challenge import Challenge
     from experiments.evaluation.evaluate import evaluate
     from experiments.load import load_run
     from experiments.train import known_rows
@@ -68,6 +72,7 @@ def evaluate_run(
         bounds=bounds,
         part=part,
         seed=seed,
+        challenge=Challenge(target_genes=target_genes, cache=folder.evaluations / "real-tables") if challenge else None,
         progress=progress,
     )
 

@@ -40,6 +40,7 @@ EFFECT_COLUMNS = {
     "pds": ("PDS", 3, False),
     "mae": ("MAE", 3, True),
     "energy_distance": ("energy distance", 3, True),
+    "mmd": ("MMD²", 3, True),
 }
 
 

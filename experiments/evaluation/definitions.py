@@ -4,6 +4,7 @@ from typing import Any
 
 from experiments.evaluation.cell_eval import missing_packages
 from experiments.evaluation.challenge import BASELINE, PSEUDOBULK_CELLS
+from experiments.evaluation.collapse import COLLAPSED
 from experiments.evaluation.effects import METRICS
 from experiments.evaluation.held_out import CONTROL_CELLS, REAL_CELLS
 from experiments.evaluation.likelihood import CLUSTERS, LABEL_CELLS, TRAINING_CELLS, label_description
@@ -65,6 +66,13 @@ DEFINITIONS = {
     "training effects (ridge penalty .1): applies to perturbations that are genes, seen or not.",
     "NAME (sampled)": "A baseline as cells: resampled training controls of the context, each gene thinned binomially "
     "or raised by Poisson counts to the predicted fold change; as many as the model generated.",
+    "collapse": "Variance of predicted effects between a context's perturbations, summed over genes, over that of the "
+    "real ones; what the number of cells alone gives is subtracted on both sides. 0: one effect for all, whatever the "
+    "perturbation; 1: as different as the real ones, right or wrong; far above 1: exaggerated.",
+    "calibration": "Where a held-out count falls among generated counts of its gene and condition (randomised "
+    "probability integral transform), per expression level. Flat is calibrated; mass at both ends: generated counts "
+    "vary too little; in the middle: too much; on one side: they are off. The error is the largest gap of the "
+    "distribution function to the flat one.",
     "DES": "Among genes with FDR < .05, ordered by absolute log2 fold change: overlap of the predicted and real top k, "
     "over k, the number of real ones. Mann-Whitney against control, Benjamini-Hochberg over all perturbations.",
     "PDS": "Of cell-eval (v1): rank of the true perturbation by L1 distance of effects, its own gene left out, "
@@ -130,6 +138,12 @@ def _effect_notes(result: Evaluation) -> list[str]:
         notes.append(
             f"{scored - seen} of {scored} scored conditions have no training cells; metrics: {', '.join(METRICS)}."
         )
+    for row in result.collapse:
+        if row.name == "model" and row.share < COLLAPSED:
+            notes.append(
+                f"Predictions hardly depend on the perturbation: they vary between perturbations {row.share:.2f} times "
+                "as much as the real ones."
+            )
     return notes + _challenge_notes(result)
 
 

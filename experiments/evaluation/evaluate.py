@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.progress import Progress, silent
+from experiments.evaluation.calibration import calibration_table
 from experiments.evaluation.cells import Cells
 from experiments.evaluation.challenge import Challenge, challenge_tables
+from experiments.evaluation.collapse import collapse_table
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
@@ -136,6 +138,7 @@ def _with_populations(result: Evaluation, sides: Sides, progress: Progress) -> E
         distribution=distribution_table(sides.real, others, rng=rng, seed=sides.seed, progress=progress),
         cells=cell_table(sides.real, others, rng),
         composition=composition,
+        calibration=calibration_table(sides.real, sides.real_labels, sides.model, sides.model_labels, rng),
         pictures=dataclasses.replace(result.pictures, cell_methods=tuple(methods)),
         arrays=result.arrays | arrays,
     )
@@ -185,6 +188,7 @@ def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None,
     return dataclasses.replace(
         result,
         effects=table,
+        collapse=collapse_table(held_out, training, generated),
         challenge=tables,
         planted=planted,
         pictures=dataclasses.replace(result.pictures, delta_conditions=names),

@@ -135,6 +135,32 @@ class ChallengeTable:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CollapseRow:
+    """How much one method's predictions depend on the perturbation."""
+
+    name: str
+    share: float
+    """Variance of its effects between perturbations over that of the real ones; 0 one effect for all, 1 as real."""
+    contexts: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The same per context."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibrationRow:
+    """Where real counts of one expression level fall among a method's counts of the same condition."""
+
+    name: str
+    level: str
+    genes: int
+    n: int
+    """Real counts that were placed."""
+    shares: tuple[float, ...]
+    """Histogram over equal bins of 0..1; flat where calibrated."""
+    error: float
+    """Largest gap of its distribution function to the flat one; 0 is calibrated."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PlantedRow:
     """Share of the strong planted effects whose sign a method gets right."""
 
@@ -192,6 +218,8 @@ class Evaluation:
     composition: Composition | None = None
     effects: EffectTable | None = None
     challenge: tuple[ChallengeTable, ...] = ()
+    collapse: tuple[CollapseRow, ...] = ()
+    calibration: tuple[CalibrationRow, ...] = ()
     planted: tuple[PlantedRow, ...] = ()
     pictures: PictureLabels = PictureLabels()
     notes: tuple[str, ...] = ()
@@ -212,6 +240,11 @@ class Evaluation:
             if row.name in ("model", "mean_effect", "perturbation_transfer", "additive", "real vs real"):
                 scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in ("pearson_delta", "pds", "mae"))
                 lines.append(f"effects, {row.name}: {scores}")
+        lines += [
+            f"variance between perturbations over the real one, {row.name}: {row.share:.2f} (1 is as real, 0 collapsed)"
+            for row in self.collapse
+            if row.name == "model"
+        ]
         for table in self.challenge:
             for row in table.rows:
                 if row.name == "model":

@@ -48,7 +48,9 @@ def test_the_oracle_is_best_or_within_the_best_ones_interval_in_every_column(ora
     assert len(sampled) >= 6
     for column in found.columns:
         sign = -1 if column in found.lower else 1
-        best = max(sampled.values(), key=lambda row: sign * row.metrics[column].value)
+        # Undefined where a method finds no gene at all, as no_change does for the Spearman of the numbers of genes.
+        known = [row for row in sampled.values() if row.metrics[column].value is not None]
+        best = max(known, key=lambda row: sign * row.metrics[column].value)
         interval = best.metrics[column]
         edge = interval.value if interval.low is None else interval.low if sign > 0 else interval.high
         assert sign * sampled["model"].metrics[column].value >= sign * edge, (column, best.name)
@@ -68,7 +70,9 @@ def test_no_trick_scores(world, monkeypatch) -> None:
     labels, rows = obs["target_gene"].astype(str).to_numpy(), np.zeros(len(obs), int)
     for context in ("line_A", "line_B"):
         inside = (obs["cell_line"] == context).to_numpy() & (labels != "non-targeting")
-        labels[inside] = rng.permutation(labels[inside])
+        names = sorted(set(labels[inside]))
+        other = dict(zip(names, np.roll(names, 1), strict=True))  # every condition gets another one's cells
+        labels[inside] = [other[label] for label in labels[inside]]
         controls = (training["cell_line"] == context) & (training["target_gene"] == "non-targeting")
         here = (obs["cell_line"] == context).to_numpy()
         rows[here] = rng.choice(world.split.train[controls.to_numpy()], here.sum())
@@ -80,9 +84,9 @@ def test_no_trick_scores(world, monkeypatch) -> None:
 
 
 def test_a_few_cells_and_a_constant_that_wins_mae_are_explained(world) -> None:
-    few = world.oracle.obs.groupby(["cell_line", "target_gene"], observed=True).cumcount() < 12
+    few = world.oracle.obs.groupby(["cell_line", "target_gene"], observed=True).cumcount() < 4
     found = scored(world, world.oracle[few.to_numpy()].copy())
     rows = {row.name: row.metrics["MAE"].value for row in table(found, "v1").rows}
     assert min(rows["additive"], rows["ridge_pca"]) < rows["model"]
     notes = " ".join(found.notes)
-    assert "12 generated cells a condition" in notes and "no sampling noise" in notes
+    assert "4 generated cells a condition" in notes and "no sampling noise" in notes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.errors import InputError
-from lingshu_jax.vocabulary import nearest
+from lingshu_jax.vocabulary import LIBRARY_SIZE, nearest
 
 if TYPE_CHECKING:
     import pandas
@@ -29,13 +29,19 @@ class Columns:
     """Labels of the perturbation column that mean untreated: non-targeting, PBS, DMSO, ctrl."""
     batch: str | None = None
     """Column of technical batches (lane, replicate); kept, never a condition by itself."""
+    numbers: tuple[str, ...] = ()
+    """Columns of numbers: dose, time. One condition field each; they group no cells, and may be left out."""
 
     def __post_init__(self) -> None:
-        named = [*self.context, *filter(None, (self.perturbation, self.batch))]
+        named = [*self.context, *filter(None, (self.perturbation, self.batch)), *self.numbers]
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise InputError(f"column {twice[0]!r} is named in two roles. Give each of --columns.* its own column.")
-        if "n_cells" in self.fields:
+        if LIBRARY_SIZE in named:
+            raise InputError(
+                f"column {LIBRARY_SIZE!r} cannot be named: it is computed from the counts (train --data.library-size)."
+            )
+        if "n_cells" in (*self.fields, *self.numbers):
             raise InputError(
                 "column 'n_cells' cannot be a condition: tables of conditions count cells under that name."
             )
@@ -52,7 +58,7 @@ class Columns:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the condition fields, in order: the contexts, then the perturbation."""
+        """Names of the condition fields of labels, in order: the contexts, then the perturbation."""
         return self.context + ((self.perturbation,) if self.perturbation is not None else ())
 
     def is_control(self, labels: Any) -> np.ndarray:
@@ -60,7 +66,10 @@ class Columns:
         return np.isin(np.asarray(labels).astype(str), list(self.control))
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "context": list(self.context), "control": list(self.control)}
+        value = {**dataclasses.asdict(self), "context": list(self.context), "control": list(self.control)}
+        # Left out where there are none, so that a store from before there were any is the same.
+        del value["numbers"]
+        return {**value, "numbers": list(self.numbers)} if self.numbers else value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Columns":
@@ -69,6 +78,7 @@ class Columns:
             perturbation=value["perturbation"],
             control=tuple(value["control"]),
             batch=value["batch"],
+            numbers=tuple(value.get("numbers", ())),
         )
 
 
@@ -91,6 +101,25 @@ def label_text(values: Any) -> np.ndarray:
     return text
 
 
+def numbers_of(values: Any, name: str, where: str) -> np.ndarray:
+    """The numbers of one column, float64 (n,).
+
+    Raises:
+        InputError: a value is text, missing or infinite; names the column and an example.
+    """
+    import pandas
+
+    numbers = np.asarray(pandas.to_numeric(values.astype(object), errors="coerce"), np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise InputError(
+            f"obs column {name!r} of {where} holds {str(values.iloc[bad[0]])[:40]!r} (cell {bad[0]}), no finite number;"
+            f" {len(bad):,} of {len(numbers):,} cells have none. Give each a number (untreated cells: 0), or leave the "
+            "column out of --columns.numbers."
+        )
+    return numbers
+
+
 def check_columns(columns: Columns, obs: "pandas.DataFrame", where: str) -> None:
     """Require every named column in obs.
 
@@ -101,6 +130,7 @@ def check_columns(columns: Columns, obs: "pandas.DataFrame", where: str) -> None
         "context": columns.context,
         "perturbation": (columns.perturbation,),
         "batch": (columns.batch,),
+        "numbers": columns.numbers,
     }.items():
         for name in filter(None, names):
             if name not in obs.columns:

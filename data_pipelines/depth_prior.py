@@ -39,16 +39,16 @@ class DepthPrior:
 def fit_depth_prior(
     conditions: Mapping[tuple[str, ...], ConditionSizes], fields: tuple[str, ...], vocabulary: ConditionVocabulary
 ) -> DepthPrior:
-    """Fit the effects of the vocabulary's fields to training conditions (labels in the order of `fields`)."""
+    """Fit the effects of the vocabulary's fields of labels to training conditions (labels in the order of `fields`)."""
     cells, mean, variance = (
         np.array([getattr(sizes, name) for sizes in conditions.values()], np.float64)
         for name in ("cells", "mean", "variance")
     )
     rows = {
         field.name: np.array([_row(field, labels[fields.index(field.name)]) for labels in conditions])
-        for field in vocabulary.fields
+        for field in vocabulary.labelled
     }
-    lengths = {field.name: field.rows for field in vocabulary.fields}
+    lengths = {field.name: field.rows for field in vocabulary.labelled}
     centred = mean - np.average(mean, weights=cells)
     _, fitted = _additive(centred, cells, rows, lengths, SHRINKAGE_CELLS)
     # The conditions' own variance, and what the effects miss of their means.

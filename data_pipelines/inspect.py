@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text
+from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text, numbers_of
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.genes import GeneRules, duplicates
 from data_pipelines.ingestion.inputs import find_inputs
@@ -91,6 +91,7 @@ class Inspection:
             "--columns.perturbation": self.columns.perturbation,
             "--columns.control": ",".join(self.columns.control),
             "--columns.batch": self.columns.batch,
+            "--columns.numbers": ",".join(self.columns.numbers),
             "--layer": self.layer,
         }
         return [part for name, value in given.items() if value for part in (name, value)]
@@ -161,6 +162,8 @@ def inspect_files(
 def _checked(columns: Columns, sources: Sequence[Source], obs: "pandas.DataFrame") -> Columns:
     for source in sources:
         check_columns(columns, source.obs, source.name)
+        for name in columns.numbers:
+            numbers_of(source.obs[name], name, source.name)
     if columns.perturbation is not None:
         check_controls(columns, set(label_text(obs[columns.perturbation])), ", ".join(s.name for s in sources))
     return columns

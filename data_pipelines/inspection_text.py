@@ -66,6 +66,7 @@ def _condition_lines(found: "Inspection") -> list[str]:
     else:
         lines.append(f"perturbation        {columns.perturbation} (control: {', '.join(columns.control)})")
     lines.append(f"batch               {columns.batch or 'none'}")
+    lines += [f"numbers             {', '.join(columns.numbers)}"] if columns.numbers else []
     if not columns.fields:
         return lines
     few = sum(cells < 30 for _, cells in found.conditions)

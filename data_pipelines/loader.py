@@ -108,7 +108,7 @@ def make_loader(
         Iterator of dicts of numpy arrays: what `layout` makes of the cells (pairs: `genes` (B, C) panel positions
         padded with G, `counts` (B, C) padded with 0, uint16 where 16 bits are enough, else int32), `source` int32
         (B,), `position` int32 (B,) place in the global batch, `cell` int64 (B,) stored row, `conditions` field ->
-        int32 (B,).
+        int32 (B,) vocabulary rows or float32 (B,) numbers.
 
     Raises:
         InputError: there are no rows, the batch size or the seed does not fit, or a column to balance over is missing.

@@ -85,6 +85,11 @@ class Location:
 
     def spec(self) -> dict[str, Any] | str:
         """The TensorStore key-value store of this folder."""
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+        if self.url.startswith("s3://") and endpoint:
+            bucket, _, key = f"{self.url}/".removeprefix("s3://").partition("/")
+            region = os.environ.get("AWS_REGION", "us-east-1")
+            return {"driver": "s3", "bucket": bucket, "path": key, "endpoint": endpoint, "aws_region": region}
         if self.path is None:
             return f"{self.url}/"
         return {"driver": "file", "path": os.path.abspath(self.path) + "/"}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipelines.columns import UNKNOWN, Columns, label_text
+from data_pipelines.columns import UNKNOWN, Columns, label_text, numbers_of
+from data_pipelines.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
@@ -76,6 +77,7 @@ _BIOLOGY_NAME = re.compile(
 _PERTURBATION_NAME = re.compile(
     r"target|perturb|treat|condition|stim|cytokine|drug|compound|knock|crispr|guide|gene|ko$|agent|ligand", re.I
 )
+_NUMBER_NAME = re.compile(r"dose|concentration|(^|_)conc(_|$)|(^|_)(time|hours?|days?|minutes?)(_|$|point)", re.I)
 _MOST_LABELS = 100
 _MOST_CONTEXTS = 4
 
@@ -103,7 +105,7 @@ def propose_columns(obs: "pandas.DataFrame", gene_ids: Collection[str] = ()) -> 
 
     The perturbation is the column with a known control label (non-targeting, ctrl, PBS, DMSO, ...); batches are known
     by name or by labels like rep_1; other columns of 2 to 100 labels are contexts, unless they repeat what another
-    column says.
+    column says. Numbers are columns called dose, concentration or time of more values than labels have.
 
     Args:
         obs: the cells.
@@ -124,6 +126,7 @@ def propose_columns(obs: "pandas.DataFrame", gene_ids: Collection[str] = ()) -> 
         perturbation=perturbation.name if perturbation is not None else None,
         control=control_labels(perturbation.known) if perturbation is not None else (),
         batch=batches[0].name if batches else None,
+        numbers=_numbers(obs, {column.name for column in columns}),
     )
 
 
@@ -155,6 +158,21 @@ def _label_columns(obs: "pandas.DataFrame") -> list[_Column]:
         if len(column.known) >= 1 and 2 <= len(labels) <= len(obs) / 2:
             columns.append(column)
     return columns
+
+
+def _numbers(obs: "pandas.DataFrame", labels: Collection[str]) -> tuple[str, ...]:
+    """Columns of finite, different numbers that no column of labels is, known by name."""
+    found = []
+    for name in map(str, obs.columns):
+        if name in labels or not _NUMBER_NAME.search(name) or _MEASURED_NAME.search(name):
+            continue
+        try:
+            numbers = numbers_of(obs[name], name, "obs")
+        except InputError:
+            continue
+        if len(np.unique(numbers)) > 1:
+            found.append(name)
+    return tuple(found)
 
 
 def _perturbation_score(column: _Column, gene_ids: Collection[str]) -> float:

@@ -1,13 +1,14 @@
 """Slabs: 32 consecutive cells of a split in stored order, the elements that the loader shuffles."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipelines.columns import label_text
+from data_pipelines.columns import label_text, numbers_of
 from data_pipelines.errors import InputError
-from lingshu_jax.vocabulary import ConditionVocabulary
+from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary, LibrarySizeField, NumberField
 
 if TYPE_CHECKING:
     import pandas
@@ -21,7 +22,7 @@ SLAB = 32
 def condition_rows(
     store: "CellStore | pandas.DataFrame", rows: np.ndarray, vocabulary: ConditionVocabulary
 ) -> dict[str, np.ndarray]:
-    """Vocabulary rows of some cells.
+    """What the condition fields say of some cells; the library size is left out (see `log_library_sizes`).
 
     Args:
         store: a store, or an obs table with the condition fields as columns.
@@ -29,20 +30,47 @@ def condition_rows(
         vocabulary: the model's conditions.
 
     Returns:
-        Field name -> int32 (n,).
+        Field name -> vocabulary rows, int32 (n,), or numbers, float32 (n,), NaN where left out.
 
     Raises:
-        InputError: a field is no column.
+        InputError: a field is no column, or one of numbers has none.
         UnknownLabel: a cell's label is not in the vocabulary.
     """
     obs: Any = getattr(store, "obs", store)
-    result = {}
-    for field in vocabulary.fields:
-        if field.name not in obs.columns:
-            raise InputError(f"condition field {field.name!r} is no obs column (present: {', '.join(obs.columns)}).")
-        labels, place = np.unique(label_text(obs[field.name].iloc[rows]).astype(str), return_inverse=True)
-        result[field.name] = np.array([field.row(str(label)) for label in labels], np.int32)[place]
-    return result
+    return {field.name: _values(field, obs, rows) for field in vocabulary.fields}
+
+
+@functools.singledispatch
+def _values(field: Any, obs: Any, rows: np.ndarray) -> np.ndarray:
+    raise TypeError(f"no values for {type(field).__name__}.")
+
+
+@_values.register
+def _(field: ConditionField, obs: Any, rows: np.ndarray) -> np.ndarray:
+    labels, place = np.unique(label_text(_column(field.name, obs).iloc[rows]).astype(str), return_inverse=True)
+    return np.array([field.row(str(label)) for label in labels], np.int32)[place]
+
+
+@_values.register
+def _(field: NumberField, obs: Any, rows: np.ndarray) -> np.ndarray:
+    return numbers_of(_column(field.name, obs).iloc[rows], field.name, "the store").astype(np.float32)
+
+
+@_values.register
+def _(field: LibrarySizeField, obs: Any, rows: np.ndarray) -> np.ndarray:
+    return np.full(len(rows), np.nan, np.float32)
+
+
+def _column(name: str, obs: Any) -> Any:
+    if name not in obs.columns:
+        raise InputError(f"condition field {name!r} is no obs column (present: {', '.join(obs.columns)}).")
+    return obs[name]
+
+
+def log_library_sizes(counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Log of each cell's total, float32 (n,); of CSR values (z,) and row pointers (n + 1,). An empty cell counts 1."""
+    totals = np.diff(np.concatenate([[0], np.cumsum(counts, dtype=np.float64)])[ends])
+    return np.log(np.maximum(totals, 1.0)).astype(np.float32)
 
 
 class Slabs:
@@ -53,6 +81,7 @@ class Slabs:
         self.rows = np.sort(np.asarray(rows, np.int64))
         self.source = store.source[self.rows]
         self.conditions = condition_rows(store, self.rows, vocabulary)
+        self.library_size = vocabulary.library_size
         self.room = int(
             store.expressed[self.rows[np.arange(len(self) * SLAB) % len(self.rows)]].reshape(-1, SLAB).sum(1).max()
         )
@@ -72,13 +101,16 @@ class Slabs:
         else:  # wraps around
             cells: Any = self.store.counts(rows)
             genes, counts, ends = cells.indices, cells.data, cells.indptr
+        conditions = {name: values[place] for name, values in self.conditions.items()}
+        if self.library_size is not None:
+            conditions[self.library_size.name] = log_library_sizes(counts, ends)
         return {
             "genes": _padded(genes, self.room, self.store.gene_dtype),
             "counts": _padded(counts, self.room, self.store.count_dtype),
             "ends": ends.astype(np.int32),
             "source": self.source[place],
             "cell": rows,
-            "conditions": {name: values[place] for name, values in self.conditions.items()},
+            "conditions": conditions,
         }
 
 

@@ -15,7 +15,7 @@ from data_pipelines.location import Location
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
-from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary, GenePanel
+from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary, GenePanel, LibrarySizeField, NumberField
 
 if TYPE_CHECKING:
     from data_pipelines.store import CellStore
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # n cells of a block, G genes, V output tokens, S sources
 
 _ARRAYS = ("histogram", "mean", "dispersion")
+SMALLEST_LOG_VARIANCE = 1e-4
 _NUMBERS = ("library_mean", "library_log_variance", "median_library", "n_cells")
 
 
@@ -34,7 +35,7 @@ class Statistics:
     split_hash: str
     panel: GenePanel
     vocabulary: ConditionVocabulary
-    """Labels that have training cells, sorted."""
+    """Labels that have training cells, sorted; mean and scale of numbers."""
     histogram: np.ndarray
     """int64 (G, V): how often each gene has each token, over the cells that measured it."""
     mean: np.ndarray
@@ -50,7 +51,8 @@ class Statistics:
     n_cells: int
     """Training cells."""
     conditions: Mapping[tuple[str, ...], ConditionSizes]
-    """Training cells of each condition and their log size factors; labels in the order of the vocabulary's fields."""
+    """Training cells of each condition and their log size factors; labels in the order of the vocabulary's fields of
+    labels."""
 
     @property
     def cells_per_condition(self) -> dict[tuple[str, ...], int]:
@@ -59,7 +61,14 @@ class Statistics:
 
     def depth_prior(self, vocabulary: ConditionVocabulary) -> DepthPrior:
         """What the labels of these fields tell of a cell's log size factor."""
-        return fit_depth_prior(self.conditions, self.vocabulary.names, vocabulary)
+        names = tuple(field.name for field in self.vocabulary.labelled)
+        return fit_depth_prior(self.conditions, names, vocabulary)
+
+    @property
+    def library_size(self) -> LibrarySizeField:
+        """The log library size as a condition: median and standard deviation over training cells."""
+        scale = max(self.library_log_variance, SMALLEST_LOG_VARIANCE) ** 0.5
+        return LibrarySizeField(mean=float(np.log(max(self.median_library, 1.0))), scale=scale)
 
 
 def load_statistics(store: "CellStore", split: Split, *, progress: Progress = silent) -> Statistics:
@@ -123,7 +132,7 @@ def compute_statistics(store: "CellStore", split: Split, *, progress: Progress =
 
 
 def training_vocabulary(store: "CellStore", split: Split) -> ConditionVocabulary:
-    """The condition fields of the store with the labels that have training cells, sorted."""
+    """The condition fields of the store, with the labels that have training cells, sorted, then the numbers."""
     columns, fields = store.columns, []
     obs = store.obs.iloc[split.train]
     for name in columns.context:
@@ -138,6 +147,9 @@ def training_vocabulary(store: "CellStore", split: Split) -> ConditionVocabulary
                 controls=tuple(dict.fromkeys(columns.control)),
             )
         )
+    for name in columns.numbers:
+        numbers = np.asarray(obs[name], np.float64)
+        fields.append(NumberField(name=name, mean=float(numbers.mean()), scale=float(numbers.std()) or 1.0))
     return ConditionVocabulary(tuple(fields))
 
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from experiments.assembly import optimizer_of
 from experiments.blueprint import Blueprint
 from lingshu_jax.diffusion.denoising import Compilable
 from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, replicated
 from lingshu_jax.parallel.rules import shardings
-from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.step import jit_step
 
 # B cells, G genes, C expressed genes kept per cell
@@ -20,7 +20,7 @@ from lingshu_jax.training.step import jit_step
 def lower_training_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
     """The whole training step of a global batch of `cells`; `.compile()` it."""
     experiment, shown = blueprint.experiment, blueprint.cells
-    tx = make_optimizer(experiment.optimizer, experiment.training.steps, frozen=experiment.init.freeze)
+    tx = optimizer_of(experiment, blueprint.vocabulary)
     state = blueprint.state(mesh)
     step = jit_step(
         nnx.graphdef(nnx.eval_shape(blueprint.build)),
@@ -44,8 +44,15 @@ def abstract_batch(blueprint: Blueprint, cells: int, rows: NamedSharding) -> dic
         "counts": _like(pairs, jnp.uint16, rows),
         "measured": _like((cells,), jnp.int32, rows),
         "position": _like((cells,), jnp.int32, rows),
-        "conditions": {field.name: _like((cells,), jnp.int32, rows) for field in blueprint.vocabulary.fields},
+        "conditions": abstract_conditions(blueprint, cells, rows),
     }
+
+
+def abstract_conditions(blueprint: Blueprint, cells: int, rows: NamedSharding) -> dict[str, Any]:
+    """Vocabulary rows and numbers of a batch."""
+    vocabulary = blueprint.vocabulary
+    labels = {field.name: _like((cells,), jnp.int32, rows) for field in vocabulary.labelled}
+    return labels | {field.name: _like((cells,), jnp.float32, rows) for field in vocabulary.numbers}
 
 
 def lower_sampling_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
@@ -56,7 +63,7 @@ def lower_sampling_step(blueprint: Blueprint, mesh: Mesh, *, cells: int) -> Any:
         lambda leaf, sharding: _like(leaf.shape, leaf.dtype, sharding), parts.arrays, shardings(parts.arrays, mesh)
     )
     rows = batch_sharding(mesh)
-    conditions = {field.name: _like((cells,), jnp.int32, rows) for field in blueprint.vocabulary.fields}
+    conditions = abstract_conditions(blueprint, cells, rows)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), cells))
     tokens = _like((cells, genes), jnp.int32, rows)
     guided = bool(experiment.sampler.guidance.scale_at(1, experiment.sampler.schedule.steps))

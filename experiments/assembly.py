@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -16,8 +17,9 @@ from lingshu_jax.model import TargetFeatures
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
 from lingshu_jax.model.statistics import StartStatistics
+from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, model_parts
-from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel
+from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, LibrarySizeField, NumberField
 
 META_FORMAT = 1
 
@@ -93,7 +95,8 @@ class ModelPlan:
 
 def plan(experiment: Experiment, statistics: Statistics, targets: TargetTable | None = None) -> ModelPlan:
     """Decide everything about a new model but its arrays."""
-    vocabulary = select_fields(statistics.vocabulary, experiment.data)
+    offered = ConditionVocabulary((*statistics.vocabulary.fields, statistics.library_size))
+    vocabulary = select_fields(offered, experiment.data)
     largest_token = int(np.flatnonzero(statistics.histogram.sum(axis=0))[-1])
     model = experiment.model.with_tokens_in_use(largest_token)
     if targets is not None and isinstance(model.features, TargetFeatures):
@@ -132,9 +135,25 @@ def start_statistics(statistics: Statistics, plan: ModelPlan) -> StartStatistics
     )
 
 
+def optimizer_of(experiment: Experiment, vocabulary: ConditionVocabulary) -> optax.GradientTransformation:
+    """The optimizer of an experiment on these fields."""
+    told = isinstance(experiment.model.features, TargetFeatures)
+    return make_optimizer(
+        experiment.optimizer,
+        experiment.training.steps,
+        frozen=experiment.init.freeze,
+        perturbation=vocabulary.perturbation if told else None,
+    )
+
+
 def select_fields(vocabulary: ConditionVocabulary, data: DataConfig) -> ConditionVocabulary:
     """The condition fields that an experiment uses."""
-    wanted = {"category": data.context, "perturbation": data.perturbation}
+    wanted = {
+        "category": data.context,
+        "perturbation": data.perturbation,
+        NumberField.kind: data.numbers,
+        LibrarySizeField.kind: data.library_size,
+    }
     return ConditionVocabulary(tuple(field for field in vocabulary.fields if wanted[field.kind]))
 
 

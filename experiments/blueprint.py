@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from data_pipelines import CellStore
 from data_pipelines.errors import InputError
-from experiments.assembly import select_fields
+from experiments.assembly import optimizer_of, select_fields
 from experiments.experiment import Experiment
 from experiments.flops import StepFlops, step_flops
 from experiments.hardware import Hardware
@@ -22,9 +22,8 @@ from lingshu_jax.model.parameters import Fixed
 from lingshu_jax.parallel.choice import Demands, choose_mesh
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import AXES
-from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import TrainState, abstract_state
-from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary
+from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary, LibrarySizeField, NumberField
 
 VOCABULARY = ConditionVocabulary(
     (
@@ -35,9 +34,10 @@ VOCABULARY = ConditionVocabulary(
             labels=tuple(f"target-{i}" for i in range(2000)),
             controls=("non-targeting",),
         ),
+        LibrarySizeField(),
     )
 )
-"""Where there is no store yet: two condition tokens, as in the paper's genetic screens."""
+"""Where there is no store yet: two condition tokens, as in the paper's genetic screens; the library size if asked."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class Cells:
                 )
             else:
                 fields.append(ConditionField(name=name, labels=labels))
+        fields += [*(NumberField(name=name) for name in columns.numbers), LibrarySizeField()]
         return cls(
             genes=store.n_genes,
             capacity=store.capacity,
@@ -119,10 +120,7 @@ class Blueprint:
 
     def state(self, mesh: jax.sharding.Mesh | AbstractMesh) -> TrainState:
         """Abstract training state with the shardings it has on a mesh."""
-        tx = make_optimizer(
-            self.experiment.optimizer, self.experiment.training.steps, frozen=self.experiment.init.freeze
-        )
-        return abstract_state(self.build, tx, mesh)
+        return abstract_state(self.build, optimizer_of(self.experiment, self.vocabulary), mesh)
 
     def flops(self, hardware: Hardware) -> StepFlops:
         """Of one global step."""

@@ -10,15 +10,14 @@ _COLLECTIVE = re.compile(rf"= (?P<shape>\(?\w+\[[^=]*?) (?P<kind>{_KINDS})(?P<st
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) .*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation|async_wrapped)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_BODY = re.compile(r"\bbody=%?([\w.-]+)")
-_CONDITION = re.compile(r"\bcondition=%?([\w.-]+)")
+_LOOP = re.compile(r"\b(body|condition)=%?([\w.-]+)")
 _TRIPS = re.compile(r'known_trip_count"?[=:]\{"?n"?:"?(\d+)')
 _CONSTANT = re.compile(r"[su]32\[\]\S* constant\((\d+)\)")
 _ARRAY = re.compile(r"(pred|bf16|[suf]\d+)\[([\d,]*)\]")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-_MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
-_IOTA_GROUPS = re.compile(r"replica_groups=\[\d+,(\d+)\]")
-_LISTED_GROUPS = re.compile(r"replica_groups=\{\{([\d,]+)\}")
+_GROUPS = re.compile(
+    r"replica_groups=(?:mesh\[(?P<mesh>[^\]]*)\] \{(?P<axes>[^}]*)\}|\[\d+,(?P<size>\d+)\]|\{\{(?P<members>[\d,]+)\})"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +102,9 @@ def _runs(bodies: dict[str, list[str]], entry: str) -> dict[str, int]:
     calls: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for name, lines in bodies.items():
         for line in lines:
-            body = _BODY.search(line)
+            body = dict(_LOOP.findall(line)).get("body")
             for called in {*_CALLED.findall(line), *_names(_BRANCHES.search(line))}:
-                calls[name].append((called, _trips(line, bodies) if body and called == body[1] else 1))
+                calls[name].append((called, _trips(line, bodies) if called == body else 1))
     runs: dict[str, int] = defaultdict(int)
     todo = [(entry, 1)]
     while todo:
@@ -117,10 +116,10 @@ def _runs(bodies: dict[str, list[str]], entry: str) -> dict[str, int]:
 
 def _trips(line: str, bodies: dict[str, list[str]]) -> int:
     """How often a loop runs: as it says, or else the limit that its condition compares with."""
-    told, condition = _TRIPS.search(line), _CONDITION.search(line)
+    told, condition = _TRIPS.search(line), dict(_LOOP.findall(line)).get("condition", "")
     if told:
         return int(told[1])
-    limits = [int(n) for text in bodies.get(condition[1] if condition else "", ()) for n in _CONSTANT.findall(text)]
+    limits = [int(n) for text in bodies.get(condition, ()) for n in _CONSTANT.findall(text)]
     return max(limits, default=1)
 
 
@@ -129,12 +128,14 @@ def _names(branches: re.Match[str] | None) -> list[str]:
 
 
 def _group(line: str) -> int:
-    named = _MESH_GROUPS.search(line)
-    if named:
-        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", named[1])}
-        return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'([^']+)'", named[2]))
-    iota, listed = _IOTA_GROUPS.search(line), _LISTED_GROUPS.search(line)
-    return int(iota[1]) if iota else len(listed[1].split(",")) if listed else 2
+    """Devices that exchange together: by axes of a mesh, by their number, or as a list."""
+    told = _GROUPS.search(line)
+    if told is None:
+        return 2
+    if told["mesh"]:
+        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", told["mesh"])}
+        return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'([^']+)'", told["axes"]))
+    return int(told["size"]) if told["size"] else len(told["members"].split(","))
 
 
 def _size(match: re.Match[str], group: int) -> int:

@@ -39,6 +39,8 @@ def parse(kind: Any, arguments: Sequence[str], *, prog: str, description: str, d
         if end.code == 0:
             raise
         raise InputError(f"{one_line(said.getvalue())} See: {prog} --help") from None
+    except ValueError as error:  # settings that do not fit each other
+        raise InputError(f"{error} See: {prog} --help") from None
     _check_values(options)
     return options
 
@@ -60,8 +62,8 @@ def _check_values(options: Any, path: str = "--") -> None:
             raise InputError(f"{name} must be a finite number, got {value}.")
         elif isinstance(value, pathlib.Path) and (scheme := _SCHEME.match(str(value))):
             raise InputError(
-                f"{name} must be a folder that is mounted here, not a {scheme[1]}:// URL: run folders in object stores "
-                f"are not part of this version. Mount the bucket, and pass its path."
+                f"{name} must be a path of this machine, not a {scheme[1]}:// URL. Mount the bucket, and pass the "
+                f"file's path."
             )
 
 

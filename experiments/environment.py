@@ -1,6 +1,7 @@
 """What a run computed on: versions, devices, platform; no host names and no paths."""
 
 import importlib.metadata
+import pathlib
 import platform
 from typing import Any
 
@@ -25,9 +26,9 @@ def describe() -> dict[str, Any]:
     }
 
 
-def enable_compilation_cache(folder: str) -> None:
+def enable_compilation_cache(folder: pathlib.Path) -> None:
     """Keep compiled programs between starts, so that a restart does not compile again."""
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

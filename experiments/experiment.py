@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from lingshu_jax.diffusion import SamplerConfig
-from lingshu_jax.model import DenoiserConfig
+from lingshu_jax.model import DenoiserConfig, NoFeatures
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 
@@ -22,6 +22,10 @@ class DataConfig:
     """Condition on the store's context columns."""
     perturbation: bool = True
     """Condition on the store's perturbation column."""
+    numbers: bool = True
+    """Condition on the store's columns of numbers (dose, time)."""
+    library_size: bool = False
+    """Condition on the log of a cell's total count, `log_library_size`, so that cells of a size can be asked for."""
     workers: int = 0
     """Loader processes per host; 0 reads in threads."""
     balance: tuple[str, ...] = ()
@@ -76,3 +80,10 @@ class Experiment:
     init: InitConfig = InitConfig()
     seed: int = 0
     """Seed of initial weights, gene order, batches and noise."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer.perturbation_decay is not None and isinstance(self.model.features, NoFeatures):
+            raise ValueError(
+                "optimizer.perturbation_decay is of perturbations' rows beside target features, and this model is told "
+                "none: add --model.features target, or leave it out."
+            )

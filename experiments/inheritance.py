@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import pathlib
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from data_pipelines.statistics import Statistics
 from experiments.assembly import ModelPlan, start_statistics
 from experiments.experiment import Experiment, InitConfig
 from experiments.runs import RunFolder, find_run
+from experiments.storage import Folder
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.denoiser import FixedArrays
 from lingshu_jax.model.parameters import Fixed
@@ -50,7 +50,7 @@ class Parent:
         return {"run": str(self.run.path), "step": self.step, "hash": self.hash}
 
 
-def find_parent(init: InitConfig, root: pathlib.Path) -> Parent:
+def find_parent(init: InitConfig, root: Folder) -> Parent:
     """The checkpoint that a setting names.
 
     Raises:
@@ -94,7 +94,7 @@ def inherited_plan(experiment: Experiment, fresh: ModelPlan, parent: Parent) -> 
     old = parent.plan
     known, vocabulary = _known_genes(fresh, old), old.vocabulary.extended(fresh.vocabulary)
     model = dataclasses.replace(experiment.model, head_tokens=old.experiment.model.head_tokens)
-    same_fields = old.vocabulary.names == fresh.vocabulary.names
+    same_fields = _label_names(old) == _label_names(fresh)
     return dataclasses.replace(
         fresh,
         experiment=dataclasses.replace(experiment, model=model),
@@ -140,7 +140,11 @@ def check_frozen(patterns: tuple[str, ...], params: Any) -> None:
 
 def _reading(folder: RunFolder) -> contextlib.closing[Checkpoints]:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every read-only folder
-    return contextlib.closing(Checkpoints(folder.checkpoints.resolve(), read_only=True))
+    return contextlib.closing(Checkpoints(folder.checkpoints, read_only=True))
+
+
+def _label_names(plan: ModelPlan) -> list[str]:
+    return [field.name for field in plan.vocabulary.labelled]
 
 
 def _known_genes(new: ModelPlan, old: ModelPlan) -> np.ndarray:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-import pathlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipelines.progress import silent
 from experiments.runs import RunFolder, find_run
+from experiments.storage import folder_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,8 @@ class LoadedRun:
         """Draw cells.
 
         Args:
-            conditions: one row per condition: a column per condition field, and n_cells.
+            conditions: one row per condition: a column per condition field (numbers may be empty or missing: left
+                out), and n_cells.
             sampler: sampler settings; None takes the experiment's.
             seed: same seed, same cells, whatever else is asked for with them.
             unseen: what to do with a label without training cells: "error", "features" (those of the
@@ -198,7 +200,8 @@ class LoadedRun:
             progress: called as progress(stage, done, total).
 
         Returns:
-            A row per cell: nats, standard_error, genes, nats_per_gene; or a column p(LABEL) per label, and label.
+            A row per cell: nats, standard_error, genes, nats_per_gene (nats_given_library_size, ... where `conditions`
+            give that); or a column p(LABEL) per label, and label.
 
         Raises:
             InputError: as for `impute`.
@@ -222,7 +225,7 @@ class LoadedRun:
         layer: str | None = None,
         progress: Any = None,
     ) -> "anndata.AnnData":
-        """The cells on the run's panel, with representations (n, D) in obsm['X_lingshu'].
+        """The cells on the run's panel, with representations (n, E) in obsm['X_lingshu'].
 
         Args:
             cells: raw counts; genes that it lacks are told to the model as unmeasured.
@@ -289,10 +292,13 @@ class LoadedRun:
         draws: int = 16,
         seed: int = 0,
         cells_per_device: int = 32,
+        given_library_size: bool = False,
         progress: Any = lambda done, total: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Upper bounds on -log p of stored cells given their labels, nats per cell, with standard errors: two (n,)."""
-        from data_pipelines import condition_rows
+        """Upper bounds on -log p of stored cells given their labels and numbers, nats per cell, with standard errors:
+        two (n,). Given the library size too, they are bounds on something else, not to be compared with those without.
+        """
+        from experiments.stored_conditions import stored_conditions
         from experiments.train import tokens_of
         from lingshu_jax.evaluation.bound import bound_of_cells
 
@@ -300,7 +306,7 @@ class LoadedRun:
             self.model,
             functools.partial(tokens_of, store),
             rows,
-            condition_rows(store, rows, self.plan.vocabulary),
+            stored_conditions(store, rows, self.plan.vocabulary, given_library_size=given_library_size),
             seed=seed,
             draws=draws,
             cells_per_device=cells_per_device,
@@ -313,7 +319,7 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel":
+def panel_of(reference: str, *, runs: str | os.PathLike[str] = "runs") -> "GenePanel":
     """The genes of a run's model, from its newest complete checkpoint.
 
     Raises:
@@ -323,26 +329,26 @@ def panel_of(reference: str, *, runs: str | pathlib.Path = "runs") -> "GenePanel
     from experiments.assembly import ModelPlan
     from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints
 
-    folder = find_run(reference, pathlib.Path(runs))
+    folder = find_run(reference, folder_at(runs))
     try:
-        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=("meta",), warn=warn)
+        checkpoints = Checkpoints(folder.checkpoints, read_only=True, items=("meta",), warn=warn)
         return ModelPlan.from_json(checkpoints.meta(checkpoints.latest_step())).panel
     except (CheckpointError, FileNotFoundError) as error:
         raise InputError(f"{folder.path}: {error}") from error
 
 
-def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | None = None) -> LoadedRun:
+def load_run(reference: str, *, runs: str | os.PathLike[str] = "runs", step: int | None = None) -> LoadedRun:
     """Load a run's averaged weights onto this machine's devices; nothing but its run folder is needed.
 
     Args:
-        reference: a run folder, an id or the beginning of one, a --run name, or `latest`.
-        runs: the folder of run folders.
+        reference: a run folder or its URL, an id or the beginning of one, a --run name, or `latest`.
+        runs: the folder of run folders, or its gs:// or s3:// URL.
         step: which checkpoint; None takes the newest complete one.
 
     Raises:
         InputError: no such run or step, or the checkpoint cannot be read by this version.
     """
-    folder = find_run(reference, pathlib.Path(runs))
+    folder = find_run(reference, folder_at(runs))
 
     import jax
 
@@ -355,7 +361,7 @@ def load_run(reference: str, *, runs: str | pathlib.Path = "runs", step: int | N
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every read-only folder
     try:
-        checkpoints = Checkpoints(folder.checkpoints.resolve(), read_only=True, items=AVERAGED, warn=warn)
+        checkpoints = Checkpoints(folder.checkpoints, read_only=True, items=AVERAGED, warn=warn)
         step = checkpoints.latest_step() if step is None else step
         plan = ModelPlan.from_json(checkpoints.meta(step))
         # Of this process alone: several share work by dividing the cells.

@@ -75,10 +75,11 @@ def table_tokens(
         rows = pd.read_csv(prior.path, dtype=str, keep_default_na=False)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{prior.path} is no csv table ({str(error).splitlines()[0]}).") from error
-    missing, unknown = {GENE, VALUE} - set(rows), set(rows) - {GENE, VALUE, *vocabulary.names}
+    names = [field.name for field in vocabulary.labelled]
+    missing, unknown = {GENE, VALUE} - set(rows), set(rows) - {GENE, VALUE, *names}
     if missing or unknown:
         raise InputError(
-            f"{prior.path} must have the columns {GENE} and {VALUE}, and any of {', '.join(vocabulary.names)}; "
+            f"{prior.path} must have the columns {GENE} and {VALUE}, and any of {', '.join(names)}; "
             f"missing {sorted(missing)}, unknown {sorted(unknown)}."
         )
     place = panel.positions
@@ -89,7 +90,7 @@ def table_tokens(
     values: Any = np.asarray(pd.to_numeric(rows[VALUE], errors="coerce"), np.float64)
     if not ((values >= 0) & (values % 1 == 0) & (values < 2**31)).all():
         raise InputError(f"{prior.path}: {VALUE} must be counts, whole numbers >= 0.")
-    fields = [name for name in vocabulary.names if name in rows]
+    fields = [name for name in names if name in rows]
     tokens = np.full((len(conditions), len(panel)), MASK, np.int32)
     told = encode_counts(values.astype(np.int64)).astype(np.int32)
     genes = np.array([place[gene] for gene in rows[GENE]], np.int64)

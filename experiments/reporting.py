@@ -1,8 +1,6 @@
 """Training metrics: one line of metrics.jsonl per interval, a bar on a terminal, plain lines elsewhere."""
 
 import dataclasses
-import json
-import os
 import resource
 import sys
 import time
@@ -17,6 +15,7 @@ from experiments.goodput import Goodput
 from experiments.hardware import Hardware
 from experiments.progress import duration
 from experiments.runs import RunFolder
+from experiments.storage import storage_of
 from lingshu_jax.training.watch import Event
 
 
@@ -53,6 +52,7 @@ class TrainingReporter:
     def __init__(self, run: RunFolder, scale: Scale, *, started: float):
         """`started` is the `time.monotonic()` at which the work on this run began."""
         self._run, self._scale, self._started = run, scale, started
+        self._lines = storage_of(run.path).lines(run.metrics)
         self._seconds_before = 0.0
         self._goodput = Goodput()
         self._bar: Progress | None = None
@@ -74,9 +74,7 @@ class TrainingReporter:
         self._goodput = Goodput.resumed(entries, kept, time.time() - preparing).started(preparing)
         # At its own step a resumed run evaluates again; the line that is there already would stand twice.
         kept = [entry for entry in kept if entry["step"] < step or "val_nats" not in entry]
-        partial = self._run.metrics.with_name(f".{self._run.metrics.name}.{os.getpid()}")
-        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        partial.replace(self._run.metrics)
+        self._lines.restart(kept)
         self._first, self._last, self._said = step + 1, (step, self._begin), self._begin
         where = f"resumes at step {step:,}" if step else "starts"
         print(f"run {self._run.path} {where}, {self._scale.steps:,} steps in all", flush=True)
@@ -138,8 +136,7 @@ class TrainingReporter:
 
     def _write(self, entry: dict[str, Any]) -> None:
         try:
-            with self._run.metrics.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+            self._lines.append(entry)
         except OSError as error:  # a full disk is no reason to stop: it may be freed before the next save
             self.warn(f"{self._run.metrics}: {error.strerror}; step {entry['step']:,} is not in it.")
 

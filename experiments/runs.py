@@ -3,16 +3,14 @@
 import contextlib
 import dataclasses
 import json
-import os
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from data_pipelines.errors import InputError
-from data_pipelines.locks import held
 from experiments.config_json import from_json, to_json
 from experiments.experiment import Experiment
+from experiments.storage import Folder, folder_at, refuse_dangling, storage_of
 from lingshu_jax.vocabulary import content_hash, nearest
 
 CONFIG = "config.json"
@@ -20,32 +18,32 @@ CONFIG = "config.json"
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """One run on disk: config, environment, metrics, checkpoints, samples, evaluations, report."""
+    """One run on a disk or in a bucket: config, environment, metrics, checkpoints, samples, evaluations, report."""
 
-    path: pathlib.Path
+    path: Folder
 
     @property
     def id(self) -> str:
         return self.path.name
 
     @property
-    def checkpoints(self) -> pathlib.Path:
+    def checkpoints(self) -> Folder:
         return self.path / "checkpoints"
 
     @property
-    def samples(self) -> pathlib.Path:
+    def samples(self) -> Folder:
         return self.path / "samples"
 
     @property
-    def evaluations(self) -> pathlib.Path:
+    def evaluations(self) -> Folder:
         return self.path / "evaluations"
 
     @property
-    def sweeps(self) -> pathlib.Path:
+    def sweeps(self) -> Folder:
         return self.path / "sweeps"
 
     @property
-    def metrics(self) -> pathlib.Path:
+    def metrics(self) -> Folder:
         return self.path / "metrics.jsonl"
 
     def config(self) -> dict[str, Any]:
@@ -147,15 +145,16 @@ def check_name(name: str) -> str:
 
 def locked(run: RunFolder) -> contextlib.AbstractContextManager[None]:
     """Hold a run for this process alone while it is trained."""
-    return held(
+    return storage_of(run.path).held(
         run.path / "lock",
         f"run {run.path} is being trained by another process. Wait for it, or start another with --new.",
     )
 
 
-def create(path: pathlib.Path, config: dict[str, Any], environment: dict[str, Any]) -> RunFolder:
+def create(path: Folder, config: dict[str, Any], environment: dict[str, Any]) -> RunFolder:
     """Make the folder of a run, or open it where it is there already."""
     run = RunFolder(path)
+    refuse_dangling(path)
     if not (path / CONFIG).exists():
         if run.checkpoints.is_dir() and any(run.checkpoints.iterdir()):
             raise InputError(
@@ -168,54 +167,63 @@ def create(path: pathlib.Path, config: dict[str, Any], environment: dict[str, An
     return run
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: Folder, value: Any) -> None:
     """Write a JSON file in one step: whole, or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
+    storage_of(path).write(path, json.dumps(value, indent=2).encode() + b"\n")
 
 
-def all_runs(root: pathlib.Path) -> list[RunFolder]:
+def all_runs(root: Folder) -> list[RunFolder]:
     """Every run under a root, the one last touched first.
 
     Raises:
-        InputError: the root is a file.
+        InputError: the root is a file, or a link to nothing.
     """
+    refuse_dangling(root)
     if root.is_file():
         raise InputError(f"{root} is a file, not a folder of runs.")
     return sorted(_folders(root), key=lambda run: _touched(run.path), reverse=True)
 
 
-def find_run(reference: str, root: pathlib.Path) -> RunFolder:
-    """The run that a reference names: a folder, an id or the beginning of one, a --run name, or `latest`.
+def find_run(reference: str, root: Folder) -> RunFolder:
+    """The run that a reference names: a folder or URL, an id or the beginning of one, a --run name, `latest`, or
+    `best:METRIC@PART`.
 
     Raises:
         InputError: nothing or more than one run fits; names the nearest.
     """
     if not reference:
         raise InputError("the run's name is empty. Write an id, a name, a folder, or `latest`.")
-    if (pathlib.Path(reference) / CONFIG).is_file():
-        return RunFolder(pathlib.Path(reference))
+    folder = folder_at(reference)
+    if (folder / CONFIG).is_file():
+        return RunFolder(folder)
+    refuse_dangling(folder)
     runs = all_runs(root)
     if not runs:
         raise InputError(f"there are no runs in {root}. Train one first: lingshu train EXPERIMENT --store STORE")
     if reference == "latest":
         return runs[0]
+    if reference.startswith("best:"):
+        from experiments.registry.reference import best_run
+
+        return best_run(reference, runs)
     exact = [run for run in runs if reference in (run.id, f"{run.path.parent.name}/{run.id}")]
     fitting = exact or [run for run in runs if run.id.startswith(reference)]
     if len(fitting) > 1:
         names = ", ".join(f"{run.path.parent.name}/{run.id}" for run in fitting[:4])
         raise InputError(f"{reference!r} fits {len(fitting)} runs ({names}). Write more of the one you mean.")
     if not fitting:
+        for folder in root.glob("*/*"):
+            if folder.name == reference:
+                refuse_dangling(folder)
         names = nearest(reference, [run.id for run in runs])
         raise InputError(f"no run {reference!r} in {root} (nearest: {names}). List them with: lingshu runs")
     return fitting[0]
 
 
-def _folders(root: pathlib.Path) -> Iterator[RunFolder]:
+def _folders(root: Folder) -> Iterator[RunFolder]:
     for config in root.glob(f"*/*/{CONFIG}"):
         yield RunFolder(config.parent)
 
 
-def _touched(path: pathlib.Path) -> float:
-    return max(entry.stat().st_mtime for entry in (path, path / CONFIG, *path.glob("metrics.jsonl")))
+def _touched(path: Folder) -> float:
+    return max(storage_of(path).modified(entry) for entry in (path, path / CONFIG, *path.glob("metrics.jsonl")))

@@ -31,4 +31,9 @@ def draw_cells(
     progress: Progress,
 ) -> "anndata.AnnData":
     """See `LoadedRun.sample`."""
-    return SampleRequest.make(run, conditions, sampler, seed, unseen, prior, store, progress).anndata(progress)
+    from experiments.load import warn
+
+    request = SampleRequest.make(run, conditions, sampler, seed, unseen, prior, store, progress)
+    if request.unseen_effects is not None and (warning := request.unseen_effects.warning):
+        warn(warning)
+    return request.anndata(progress)

@@ -8,10 +8,15 @@ from experiments.runs import where_it_computes
 _SHOWN = 20
 
 
+def settings_pairs(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(name, before, after) where two contents of config.json differ; what does not decide a run is left out."""
+    return list(_differences(before, json.loads(json.dumps(after)), ""))
+
+
 def settings_diff(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Lines `name: before -> after` for two contents of config.json; what does not decide a run is left out."""
-    pairs = list(_differences(before, json.loads(json.dumps(after)), ""))
-    lines = [f"  {name}: {_text(old)} -> {_text(new)}" for name, old, new in pairs[:_SHOWN]]
+    """Lines `name: before -> after` for two contents of config.json."""
+    pairs = settings_pairs(before, after)
+    lines = [f"  {name}: {setting_text(old)} -> {setting_text(new)}" for name, old, new in pairs[:_SHOWN]]
     if len(pairs) > _SHOWN:
         lines.append(f"  and {len(pairs) - _SHOWN} more")
     return "\n".join(lines) or "  (the settings are the same; the run was made by another version)"
@@ -30,7 +35,8 @@ def _differences(before: Any, after: Any, prefix: str) -> Any:
 _OF_NO_MATTER = {"identity", *where_it_computes()}
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A setting as people read it; a type by its name."""
     if isinstance(value, dict):
         return value.get("type", "{...}")
     return "not set" if value is None else str(value)

@@ -34,6 +34,7 @@ class SharedStopRequest:
     """The same for several processes: SIGTERM to any of them stops all before one and the same step.
 
     jax's preemption service has taken SIGTERM when the processes joined, and finds that step; SIGINT is made into it.
+    From that step on, while all save, another signal ends its process at once.
     """
 
     def __enter__(self) -> "SharedStopRequest":
@@ -45,4 +46,8 @@ class SharedStopRequest:
 
     def requested(self, step: int) -> bool:
         """Asked before step `step`."""
-        return multihost_utils.reached_preemption_sync_point(step)
+        reached = multihost_utils.reached_preemption_sync_point(step)
+        if reached:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return reached

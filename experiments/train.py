@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import logging
-import pathlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from data_pipelines.loader import Loader
 from data_pipelines.statistics import Statistics
 from data_pipelines.target_features import TargetTable, load_targets
 from experiments import runs
-from experiments.assembly import ModelPlan, plan, start_statistics
+from experiments.assembly import ModelPlan, optimizer_of, plan, start_statistics
 from experiments.blueprint import Blueprint, Cells
 from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
@@ -34,6 +32,7 @@ from experiments.progress import StageProgress
 from experiments.reporting import Scale, SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
+from experiments.storage import Folder, folder_at, storage_of
 from lingshu_jax.evaluation.bound import bound_of_cells
 from lingshu_jax.kernels.attention import IMPLEMENTATIONS
 from lingshu_jax.model import NoFeatures
@@ -42,10 +41,10 @@ from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated, to_gl
 from lingshu_jax.tokens import ABSENT, encode_counts
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, SaveFailed, abstract_like
 from lingshu_jax.training.loop import Fit, Outcome, run
-from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, init_state
 from lingshu_jax.training.step import make_step
 from lingshu_jax.training.watch import TooManySkipped
+from lingshu_jax.training.write_errors import silence_orbax
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class TrainJob:
     experiment: Experiment
     store: CellStore
     split: Split
-    root: pathlib.Path
+    root: Folder
     """RUNS: where run folders live."""
     name: str | None = None
     """Run name instead of the derived id."""
@@ -83,25 +82,23 @@ def train(job: TrainJob) -> TrainResult:
         InputError: settings, store and split do not fit together, or the run folder belongs to other ones.
     """
     started = time.monotonic()
-    for name in ("absl", "asyncio"):  # what Orbax logs there with tracebacks is told in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence_orbax()
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     _check_attention(blueprint, mesh)
-    enable_compilation_cache(str(job.root / ".compilation-cache"))
+    enable_compilation_cache(storage_of(job.root).compilation_cache(job.root))
     parent = _parent(job, blueprint)
-    folder = runs.RunFolder(pathlib.Path(lead("run", lambda: str(_open_run(job, parent).path))))
+    folder = runs.RunFolder(folder_at(lead("run", lambda: str(_open_run(job, parent).path))))
     config = job.experiment.training
     with contextlib.ExitStack() as stack:
         lead("lock", lambda: stack.enter_context(runs.locked(folder)))
         try:
-            checkpoints = Checkpoints(
-                folder.checkpoints.resolve(), keep=config.keep, keep_every=config.keep_every, warn=warn
-            )
+            checkpoints = Checkpoints(folder.checkpoints, keep=config.keep, keep_every=config.keep_every, warn=warn)
         except CheckpointError as error:
             raise InputError(str(error)) from error
         stack.enter_context(contextlib.closing(checkpoints))
         latest = checkpoints.latest_step()
+        _check_reach(job, folder, latest)
         if latest is not None and latest == config.steps:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
         scale = Scale(steps=config.steps, genes=job.store.n_genes, flops=blueprint.flops(hardware), hardware=hardware)
@@ -109,6 +106,18 @@ def train(job: TrainJob) -> TrainResult:
         stack.enter_context(reporter)
         with shared_fate():
             return _train(job, folder, checkpoints, mesh, reporter, parent)
+
+
+def _check_reach(job: TrainJob, folder: runs.RunFolder, latest: int | None) -> None:
+    """Refuse a checkpoint beyond the last step; say that steps which are done are not profiled."""
+    steps = job.experiment.training.steps
+    if latest is not None and latest > steps:
+        raise InputError(
+            f"{folder.checkpoints / str(latest)} lies beyond the run's last step, {steps:,}: another run's. Move it "
+            f"away, or train under another --run name."
+        )
+    if job.profile is not None and job.profile.start < (latest or 0) < steps and is_leader():
+        warn(f"the run goes on at step {latest:,}: those of --profile that lie before are not traced.")
 
 
 def _check_attention(blueprint: Blueprint, mesh: jax.sharding.Mesh) -> None:
@@ -134,7 +143,7 @@ def _train(
     model_plan = plan(experiment, statistics, _targets(job))
     if parent is not None:
         model_plan = inherited_plan(experiment, model_plan, parent)
-    tx = make_optimizer(experiment.optimizer, config.steps, frozen=experiment.init.freeze)
+    tx = optimizer_of(experiment, model_plan.vocabulary)
     abstract = abstract_state(model_plan.build, tx, mesh)
     masks, mask_of = np.unique(job.store.measured, axis=0, return_inverse=True)
     with (
@@ -323,7 +332,7 @@ def _validation(job: TrainJob, model_plan: ModelPlan, parts: ModelParts) -> Any:
 def known_rows(store: CellStore, rows: np.ndarray, model_plan: ModelPlan) -> np.ndarray:
     """Those of the rows whose every label is in the model's vocabulary."""
     known = np.ones(len(rows), bool)
-    for field in model_plan.vocabulary.fields:
+    for field in model_plan.vocabulary.labelled:
         labels = store.obs[field.name].iloc[rows].astype(str)
         known &= labels.isin({*field.labels, *field.controls}).to_numpy()
     return rows[known]

@@ -5,8 +5,9 @@ import difflib
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 FieldKind = Literal["category", "perturbation"]
 NULL_ROW = 0
@@ -19,8 +20,17 @@ PAD_ROW = -1
 """Fills the rows of a perturbation set that is smaller than the largest one of its batch."""
 
 
+LIBRARY_SIZE = "log_library_size"
+"""The number field that is computed from the counts: log of a cell's total."""
+NUMBER_ROWS = 7
+"""Embedding rows of a number field: the null row, a constant, the standardised number, two sines and cosines of it."""
+FARTHEST = 10.0
+"""Standard deviations from the training mean beyond which a number is refused."""
+_LEFT_OUT = {"", "nan", "na", "n/a", "<na>", "none"}
+
+
 class UnknownLabel(ValueError):
-    """A condition label, field or gene that the vocabulary does not hold."""
+    """A condition label, number, field or gene that the vocabulary does not hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +70,10 @@ class GenePanel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConditionField:
-    """One condition: a named field with its training labels, one prepended token (paper section 4)."""
+    """One condition of labels: a named field with its training labels, one prepended token (paper section 4)."""
 
+    optional: ClassVar[bool] = False
+    """May a request leave the field out?"""
     name: str
     kind: FieldKind = "category"
     labels: tuple[str, ...] = ()
@@ -139,25 +151,134 @@ class ConditionField:
     def is_control(self, label: str) -> bool:
         return label in self.controls
 
-    def extended(self, new: "ConditionField") -> "ConditionField":
+    def text(self, value: Any) -> str:
+        """A label as tables of conditions hold it."""
+        return str(value)
+
+    def extended(self, new: "Field") -> "ConditionField":
         """This field with the labels of another one of its name behind its own.
 
         Raises:
-            ValueError: one is a category, the other the perturbation; or a control of one is a label of the other.
+            ValueError: the fields are not of one kind; or a control of one is a label of the other.
         """
-        if new.kind != self.kind:
-            raise ValueError(f"field {self.name!r} was a {self.kind} and would become a {new.kind}.")
+        _same_kind(self, new)
+        assert isinstance(new, ConditionField)
         controls = self.controls + tuple(label for label in new.controls if label not in self.controls)
         labels = self.labels + tuple(label for label in new.labels if label not in {*self.labels, *controls})
         unseen = tuple(label for label in new.unseen if label not in {*labels, *controls})
         return dataclasses.replace(self, labels=labels, controls=controls, unseen=unseen)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ConditionField":
+        return cls(
+            name=value["name"],
+            kind=value["kind"],
+            labels=tuple(value["labels"]),
+            controls=tuple(value["controls"]),
+            unseen=tuple(value.get("unseen", ())),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NumberField:
+    """One condition that is a number of each cell (dose, time), one prepended token; it may be left out (NaN)."""
+
+    kind: ClassVar[str] = "number"
+    optional: ClassVar[bool] = True
+    rows: ClassVar[int] = NUMBER_ROWS
+    """Number of embedding rows."""
+    name: str
+    mean: float = 0.0
+    """Of the training cells."""
+    scale: float = 1.0
+    """Standard deviation over the training cells, > 0."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(
+                f"field {self.name!r} needs a finite mean and a scale > 0, got {self.mean} and {self.scale}."
+            )
+
+    def number(self, value: Any) -> float:
+        """What a number or its text says; NaN for one that is left out.
+
+        Raises:
+            UnknownLabel: it is no finite number, or lies far from all training cells.
+        """
+        text = str(value).strip()
+        if text.lower() in _LEFT_OUT:
+            return math.nan
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise UnknownLabel(
+                f"{self.name} {text[:40]!r} is no finite number. Write a number, or leave it empty to leave it out."
+            )
+        if abs(number - self.mean) > FARTHEST * self.scale:
+            raise UnknownLabel(
+                f"{self.name} {number:g} lies more than {FARTHEST:g} standard deviations from the training cells (mean "
+                f"{self.mean:.4g}, standard deviation {self.scale:.3g}). Ask for one near them, or leave it out."
+            )
+        return number
+
+    def text(self, value: Any) -> str:
+        """A number as tables of conditions hold it: one text for 7, 7.0 and '7', empty where it is left out.
+
+        Raises:
+            UnknownLabel: as for `number`.
+        """
+        number = self.number(value)
+        return "" if math.isnan(number) else repr(number)
+
+    def extended(self, new: "Field") -> "NumberField":
+        """This field as it is: what was learnt is of its mean and scale.
+
+        Raises:
+            ValueError: the fields are not of one kind.
+        """
+        _same_kind(self, new)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "NumberField":
+        return cls(name=value["name"], mean=value["mean"], scale=value["scale"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LibrarySizeField(NumberField):
+    """The log of a cell's total count: computed from the counts, never read from a column."""
+
+    kind: ClassVar[str] = "library size"
+    name: str = LIBRARY_SIZE
+
+
+Field = ConditionField | NumberField
+_KINDS: Mapping[str, type[ConditionField] | type[NumberField]] = {
+    "category": ConditionField,
+    "perturbation": ConditionField,
+    NumberField.kind: NumberField,
+    LibrarySizeField.kind: LibrarySizeField,
+}
+
+
+def _same_kind(old: Field, new: Field) -> None:
+    if new.kind != old.kind:
+        raise ValueError(f"field {old.name!r} was a {old.kind} and would become a {new.kind}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class ConditionVocabulary:
     """The ordered condition fields of a model."""
 
-    fields: tuple[ConditionField, ...] = ()
+    fields: tuple[Field, ...] = ()
 
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]
@@ -171,16 +292,31 @@ class ConditionVocabulary:
         return tuple(field.name for field in self.fields)
 
     @property
+    def labelled(self) -> tuple[ConditionField, ...]:
+        """The fields of labels: contexts and perturbation. Only these group cells."""
+        return tuple(field for field in self.fields if isinstance(field, ConditionField))
+
+    @property
+    def numbers(self) -> tuple[NumberField, ...]:
+        """The fields of numbers, which may be left out."""
+        return tuple(field for field in self.fields if isinstance(field, NumberField))
+
+    @property
+    def library_size(self) -> LibrarySizeField | None:
+        """The field of the library size, or None for a model without one."""
+        return next((field for field in self.fields if isinstance(field, LibrarySizeField)), None)
+
+    @property
     def perturbation(self) -> ConditionField | None:
         """The perturbation field, or None for a model without one."""
-        return next((field for field in self.fields if field.kind == "perturbation"), None)
+        return next((field for field in self.labelled if field.kind == "perturbation"), None)
 
     @property
     def contexts(self) -> tuple[ConditionField, ...]:
-        """Every field but the perturbation."""
-        return tuple(field for field in self.fields if field.kind == "category")
+        """Every field of labels but the perturbation."""
+        return tuple(field for field in self.labelled if field.kind == "category")
 
-    def field(self, name: str) -> ConditionField:
+    def field(self, name: str) -> Field:
         """The field of this name.
 
         Raises:
@@ -200,7 +336,7 @@ class ConditionVocabulary:
         for new ones behind them.
 
         Raises:
-            ValueError: a field is a category in one and the perturbation in the other.
+            ValueError: a field is of one kind here and of another there.
         """
         known = {field.name: field for field in self.fields}
         return ConditionVocabulary(
@@ -216,29 +352,18 @@ class ConditionVocabulary:
         return ConditionVocabulary(
             tuple(
                 dataclasses.replace(field, unseen=tuple(label for label in labels if label not in known(field)))
-                if field.kind == "perturbation"
+                if isinstance(field, ConditionField) and field is self.perturbation
                 else field
                 for field in self.fields
             )
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"fields": [dataclasses.asdict(field) for field in self.fields]}
+        return {"fields": [field.to_json() for field in self.fields]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ConditionVocabulary":
-        return cls(
-            tuple(
-                ConditionField(
-                    name=field["name"],
-                    kind=field["kind"],
-                    labels=tuple(field["labels"]),
-                    controls=tuple(field["controls"]),
-                    unseen=tuple(field.get("unseen", ())),
-                )
-                for field in value["fields"]
-            )
-        )
+        return cls(tuple(_KINDS[field["kind"]].from_json(field) for field in value["fields"]))
 
 
 def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text
+from data_pipelines.columns import UNKNOWN, Columns, check_columns, check_controls, label_text, numbers_of
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.joined import joined, storable, with_room_for_missing
@@ -81,11 +81,13 @@ def combined_obs(sources: Sequence[Source], columns: Columns, guides: Guides | N
         if guides is not None:
             table = _with_targets(table, source.name, columns, guides)
         check_columns(columns, table, source.name)
+        numbers = {name: numbers_of(table[name], name, source.name) for name in columns.numbers}
+        table = table.assign(**numbers)
         table = table[[name for name in table.columns if name not in ADDED]].copy(deep=False)
         table[SOURCE_COLUMN] = np.int32(number)
         tables.append(table)
     obs: Any = joined(tables)
-    for name in (*columns.fields, *filter(None, (columns.batch,))):
+    for name in (*columns.fields, *filter(None, (columns.batch,)), *columns.numbers):
         require_name(name, "--columns")
     obs = obs[[name for name in obs.columns if name in ADDED or fault_of_name(name) is None]].copy()
     if columns.perturbation is not None:

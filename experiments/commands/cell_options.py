@@ -8,7 +8,7 @@ import tyro
 
 from data_pipelines.errors import InputError
 from experiments.command_line import parse, take_prefixed
-from experiments.commands.options import DEFAULT_RUNS
+from experiments.commands.options import DEFAULT_RUNS, Place
 
 if TYPE_CHECKING:
     import pandas
@@ -29,8 +29,8 @@ class CellOptions:
     """The matrix with the raw counts: raw.X or a layer; X where not given."""
     gene_column: str | None = None
     """Column of var with the gene ids; the one that finds most genes of the run's panel, where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
     step: int | None = None
     """Which checkpoint; the newest where not given."""
     seed: int = 0

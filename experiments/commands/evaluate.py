@@ -1,7 +1,6 @@
 """`lingshu evaluate RUN`: the run's samples against held-out cells and baselines, and its held-out bound."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,8 +9,9 @@ import tyro
 from data_pipelines.errors import InputError
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
-from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.progress import StageProgress
+from experiments.storage import Folder, storage_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,16 +22,18 @@ class Evaluate:
     """The run: a folder, an id or its beginning, a name, or `latest`."""
     split: Literal["val", "test"] = "test"
     """Part of the run's split whose cells count as held out."""
-    samples: pathlib.Path | None = None
+    samples: Place | None = None
     """Generated cells; the newest that `lingshu sample RUN --split` wrote, where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
     store: str | None = None
     """The run's store, where it has moved."""
     draws: int = 16
     """Noised copies of each held-out cell for the bound."""
     bound_cells: int = 1000
     """At most this many held-out cells are scored by the bound."""
+    given_library_size: bool = False
+    """Bound -log p given each cell's library size too: another quantity, named so and compared with nothing."""
     seed: int = 0
     """Seed of masks, halves and bootstraps."""
     challenge: bool = True
@@ -55,14 +57,15 @@ def run(arguments: Sequence[str]) -> int:
 
     from experiments.evaluation.job import evaluate_run
 
-    with StageProgress() as progress:
+    with StageProgress() as progress, storage_of(samples).reading(samples) as file:
         evaluation = evaluate_run(
             folder,
-            samples,
+            file,
             part=options.split,
             store_path=options.store,
             draws=options.draws,
             bound_cells=options.bound_cells,
+            given_library_size=options.given_library_size,
             seed=options.seed,
             challenge=options.challenge,
             target_genes=options.target_genes,
@@ -76,13 +79,13 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def newest_samples(folder: pathlib.Path, part: str, run_id: str) -> pathlib.Path:
+def newest_samples(folder: Folder, part: str, run_id: str) -> Folder:
     """The newest file that `lingshu sample --split PART` wrote.
 
     Raises:
         InputError: there is none.
     """
-    files = sorted(folder.glob(f"{part}-*.h5ad"), key=lambda file: file.stat().st_mtime)
+    files = sorted(folder.glob(f"{part}-*.h5ad"), key=storage_of(folder).modified)
     if not files:
         raise InputError(
             f"{folder} has no samples of the {part} part. Draw them: lingshu sample {run_id} --split {part}"

@@ -10,7 +10,7 @@ import tyro
 
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
-from experiments.commands.options import DEFAULT_RUNS, ColumnOptions
+from experiments.commands.options import DEFAULT_RUNS, ColumnOptions, Place
 from experiments.progress import StageProgress
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Ingest:
     """Address of a Dask scheduler whose workers do the work instead; they must see the same paths."""
     scratch: pathlib.Path | None = None
     """Folder for what is half done; beside the store where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
+    runs: Place = DEFAULT_RUNS
     """Folder of run folders, for --genes.panel RUN."""
 
 
@@ -146,7 +146,7 @@ def _genes(options: Ingest) -> dict[str, Any]:
     return {"genes": rules, "panel": _panel(given.panel, options.runs)}
 
 
-def _panel(panel: str, runs: pathlib.Path) -> "str | GenePanel":
+def _panel(panel: str, runs: Place) -> "str | GenePanel":
     from data_pipelines.ingestion.panel import INTERSECTION, UNION, read_panel
 
     if panel in (UNION, INTERSECTION):

@@ -1,14 +1,13 @@
 """`lingshu report RUN`: the run's evaluations as one self-contained page."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
 import tyro
 
 from data_pipelines.errors import InputError
 from experiments.command_line import parse
-from experiments.commands.options import DEFAULT_RUNS
+from experiments.commands.options import DEFAULT_RUNS, Place
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,10 +16,10 @@ class Report:
 
     run: tyro.conf.Positional[str]
     """The run: a folder, an id or its beginning, a name, or `latest`."""
-    out: pathlib.Path | None = None
+    out: Place | None = None
     """The page; report.html in the run folder where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,10 +28,12 @@ def run(arguments: Sequence[str]) -> int:
 
     from experiments.evaluation.report import write_report
     from experiments.runs import find_run
+    from experiments.storage import storage_of
 
     folder = find_run(options.run, options.runs)
-    evaluations = sorted(folder.evaluations.glob("*/metrics.json"), key=lambda file: -file.stat().st_mtime)
-    sweeps = sorted(folder.sweeps.glob("*.json"), key=lambda file: -file.stat().st_mtime)
+    modified = storage_of(folder.path).modified
+    evaluations = sorted(folder.evaluations.glob("*/metrics.json"), key=modified, reverse=True)
+    sweeps = sorted(folder.sweeps.glob("*.json"), key=modified, reverse=True)
     if not evaluations and not sweeps:
         raise InputError(f"run {folder.id} has no evaluation yet. Evaluate it: lingshu evaluate {folder.id}")
     page = options.out or folder.path / "report.html"

@@ -10,7 +10,7 @@ import tyro
 from data_pipelines.errors import InputError
 from experiments.command_line import parse, take_prefixed
 from experiments.commands.next_command import print_next
-from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.commands.train import join_processes
 from experiments.commands.writing import is_leader, write
 from experiments.progress import StageProgress
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from experiments.load import LoadedRun
     from experiments.prior import Prior
+    from experiments.simulation.request import SampleRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,15 +33,15 @@ class Sample:
     run: tyro.conf.Positional[str]
     """The run: a folder, an id or its beginning, a name, or `latest`."""
     conditions: pathlib.Path | None = None
-    """csv with a column per condition field, and n_cells."""
+    """csv with a column per condition field, and n_cells. Numbers may be empty, or have no column: left out."""
     split: Literal["val", "test"] | None = None
-    """The conditions of this part of the run's split."""
+    """The conditions of this part of the run's split; numbers are left out, or --condition.NUMBER VALUE for all."""
     n: str | None = None
     """Cells per condition: a number, or `match` for as many as the split has (with --split)."""
     out: pathlib.Path | None = None
     """The h5ad file, or a folder X.zarr or X.store; an h5ad in the run's samples folder where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
     store: str | None = None
     """The store of --split and --prior; the run's own where not given."""
     step: int | None = None
@@ -56,6 +57,9 @@ class Sample:
     """Several processes that share the job and the folder of --out."""
     sampler: SamplerConfig
     """How cells are drawn."""
+
+
+_ONE_WAY = "ask by one of --conditions, --split and --condition.FIELD, not by several."
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -82,13 +86,23 @@ def run(arguments: Sequence[str]) -> int:
         request = SampleRequest.make(
             loaded, table, options.sampler, options.seed, options.unseen, prior, options.store, progress
         )
-        if options.out is None:
-            loaded.folder.samples.mkdir(exist_ok=True)
         out = options.out or loaded.folder.samples / f"{options.split or 'cells'}-{loaded.step}-{request.hash[:6]}.h5ad"
-        write(request, out, progress, said=[] if options.prior == "none" else [str(request.injection)])
+        write(request, out, progress, said=_said(request) if is_leader() else [])
     if options.split and is_leader():
         print_next(["evaluate", loaded.folder.id, "--samples", out, *runs_arguments(options.runs)])
     return 0
+
+
+def _said(request: "SampleRequest") -> list[str]:
+    """A line on injected genes, and one on perturbations without training cells, where there are any."""
+    from experiments.load import warn
+    from experiments.prior import NoPrior
+
+    effects = request.unseen_effects
+    if effects is not None and effects.warning:
+        warn(effects.warning)
+    injected = [] if isinstance(request.injection.prior, NoPrior) else [str(request.injection)]
+    return injected + ([] if effects is None else [str(effects)])
 
 
 def _prior(text: str) -> "Prior":
@@ -102,20 +116,21 @@ def default_sampler(arguments: Sequence[str]) -> SamplerConfig:
     import argparse
 
     from experiments.runs import find_run
+    from experiments.storage import folder_at
 
     early = argparse.ArgumentParser(add_help=False)
     early.add_argument("run", nargs="?")
-    early.add_argument("--runs", type=pathlib.Path, default=DEFAULT_RUNS)
+    early.add_argument("--runs", default=DEFAULT_RUNS)
     known, _ = early.parse_known_args(list(arguments))
     if known.run is None or {"-h", "--help"} & set(arguments):
         return SamplerConfig()
-    return find_run(known.run, known.runs).experiment().sampler
+    return find_run(known.run, folder_at(known.runs)).experiment().sampler
 
 
 def _check_request(options: Sample, condition: dict[str, str]) -> None:
     asked = [options.conditions is not None, options.split is not None, bool(condition)]
-    if sum(asked) > 1:
-        raise InputError("ask by one of --conditions, --split and --condition.FIELD, not by several.")
+    if sum(asked) > 1 and options.conditions is not None:
+        raise InputError(_ONE_WAY)
     if options.n is not None and options.n != "match" and not (options.n.isdecimal() and int(options.n) > 0):
         raise InputError(f"--n must be a number >= 1, or `match` with --split; got {options.n!r}.")
     if options.out is not None:
@@ -139,7 +154,9 @@ def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun")
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
             raise InputError(f"{options.conditions} is no csv table ({str(error).splitlines()[0]}).") from error
     if options.split is not None:
-        return split_conditions(loaded, options.split, options.n, options.store)
+        if set(condition) - {field.name for field in loaded.plan.vocabulary.numbers}:
+            raise InputError(f"{_ONE_WAY} Only numbers can be given beside --split.")
+        return split_conditions(loaded, options.split, options.n, options.store).assign(**condition)
     return pd.DataFrame([{**condition, "n_cells": options.n}])
 
 
@@ -156,7 +173,7 @@ def split_conditions(
 
     store, split = run_data(loaded.folder, store_path)
     vocabulary = loaded.plan.vocabulary
-    names = list(vocabulary.names)
+    names = [field.name for field in vocabulary.labelled]
     rows = split.rows(part)
     if not names:
         return pd.DataFrame([{"n_cells": int(n) if n and n != "match" else len(rows)}])

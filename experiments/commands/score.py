@@ -44,7 +44,15 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("--label-prior weighs the labels of --by FIELD. Name the field.")
 
     from experiments.simulation.measured import labels_of_cells
-    from experiments.simulation.scoring import Scoring, label_posteriors, labels_to_tell, score_cells, surprising_genes
+    from experiments.simulation.scoring import (
+        GIVEN,
+        Scoring,
+        label_posteriors,
+        labels_to_tell,
+        library_size_given,
+        score_cells,
+        surprising_genes,
+    )
 
     scoring = Scoring(draws=options.draws, seed=options.seed, cells_per_device=options.cells_per_device)
     loaded, cells = open_cells(options)
@@ -54,7 +62,9 @@ def run(arguments: Sequence[str]) -> int:
         if options.by is None or to_tell is None:
             assert labels is not None
             table = score_cells(loaded, cells, labels, scoring, progress)
-            said = f"mean {table['nats'].mean():,.1f} nats a cell, {table['nats_per_gene'].mean():.4f} a gene"
+            given = library_size_given(loaded, labels)
+            nats, per_gene = (table[f"{name}{GIVEN if given else ''}"].mean() for name in ("nats", "nats_per_gene"))
+            said = f"mean {nats:,.1f} nats a cell, {per_gene:.4f} a gene{', given library size' if given else ''}"
         else:
             table = label_posteriors(
                 loaded,
@@ -66,7 +76,8 @@ def run(arguments: Sequence[str]) -> int:
                 store=options.store,
                 progress=progress,
             )
-            said = f"p({options.by} | cell) with a {options.label_prior} prior over {table.shape[1] - 1} labels"
+            given = ", given library size" if library_size_given(loaded, to_tell) else ""
+            said = f"p({options.by} | cell) with a {options.label_prior} prior over {table.shape[1] - 1} labels{given}"
         genes = (
             None
             if labels is None or options.genes is None

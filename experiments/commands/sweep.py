@@ -1,7 +1,6 @@
 """`lingshu sweep RUN`: the conditions of a split drawn with many samplers: schedules, steps and guidance scales."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +9,7 @@ import tyro
 from data_pipelines.errors import InputError
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
-from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.commands.sample import split_conditions
 from experiments.progress import StageProgress, duration
 
@@ -43,7 +42,7 @@ class SweepOptions:
     """At most so many cells are drawn with each sampler; conditions keep their shares."""
     step: int | None = None
     """Which checkpoint; the newest where not given."""
-    runs: pathlib.Path = DEFAULT_RUNS
+    runs: Place = DEFAULT_RUNS
     """Folder of run folders."""
     store: str | None = None
     """The run's store, where it has moved."""

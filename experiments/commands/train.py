@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from data_pipelines.errors import InputError
 from experiments.accelerators import MOST_DEVICES, Device, use_device
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
-from experiments.commands.options import DEFAULT_RUNS, runs_arguments
+from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment
@@ -37,8 +36,8 @@ class Train:
     """Name of the experiment."""
     store: str | None = None
     """The cell store to train on."""
-    runs: pathlib.Path = DEFAULT_RUNS
-    """Folder of run folders."""
+    runs: Place = DEFAULT_RUNS
+    """Folder of run folders, or a gs:// or s3:// URL of one."""
     run: str | None = None
     """Name of the run; derived from experiment, store, split and seed where not given."""
     new: bool = False
@@ -69,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     if options.devices is not None or options.topology is not None:
         raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
     profile = None if options.profile is None else ProfiledSteps.parse(options.profile)
+    if profile is not None:
+        profile.check(options.config.training.steps)
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
@@ -168,7 +169,7 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
     early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     early.add_argument("--store")
     early.add_argument("--size", choices=SIZES)
-    early.add_argument("--runs", type=pathlib.Path, default=DEFAULT_RUNS)
+    early.add_argument("--runs", default=DEFAULT_RUNS)
     early.add_argument("--init.from", dest="parent")
     try:
         known, rest = early.parse_known_args(list(arguments))
@@ -193,12 +194,13 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
 def _like_parent(default: Experiment, known: argparse.Namespace) -> Experiment:
     """The experiment with the model of the run that it begins with."""
     from experiments.runs import find_run
+    from experiments.storage import folder_at
 
     if known.size is not None:
         raise InputError(f"the size of a fine-tuned model is its parent's, {known.parent}. Leave --size out.")
     if known.parent == "latest":
         return default  # refused where it is read
-    return dataclasses.replace(default, model=find_run(known.parent, known.runs).experiment().model)
+    return dataclasses.replace(default, model=find_run(known.parent, folder_at(known.runs)).experiment().model)
 
 
 def _shape(store: str | None) -> DataShape | None:

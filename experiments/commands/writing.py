@@ -1,9 +1,12 @@
 """What commands say while they write cells: what was found, what was injected, what is there."""
 
-import pathlib
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from data_pipelines.errors import InputError
+from experiments.storage import Folder, storage_of
+from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
     from experiments.simulation.request import Request
@@ -13,11 +16,20 @@ _A_WEEK = 7 * 86_400.0
 """Processes wait for the slowest; one that dies ends the others by itself."""
 
 
-def write(request: "Request", out: pathlib.Path, progress: Any, *, said: Iterable[str] = ()) -> None:
-    """Draw a request into `out` and print what came of it, from one process."""
+def write(request: "Request", out: Folder, progress: Any, *, said: Iterable[str] = ()) -> None:
+    """Draw a request into `out` and print what came of it, from one process.
+
+    Raises:
+        InputError: several processes are to write together into a bucket.
+    """
     from experiments.simulation.shards import write_request
 
-    lead = is_leader()
+    lead, part = is_leader(), _part()
+    if in_bucket(out) and part.processes > 1:
+        raise InputError(f"several processes cannot share {out}. Pass --out FILE.h5ad in a folder that all see.")
+    if in_bucket(out) and out.exists():  # it is named by the request
+        print(f"{out} holds these cells already")
+        return
     for line in said if lead else ():
         print(line)
 
@@ -25,7 +37,8 @@ def write(request: "Request", out: pathlib.Path, progress: Any, *, said: Iterabl
         if resumed and lead:
             print(f"going on: {resumed:,} of {request.n_cells:,} cells are drawn already", flush=True)
 
-    written = write_request(request, out, part=_part(), progress=progress, begun=begun)
+    with storage_of(out).writing(out) as file:
+        written = write_request(request, file, part=part, progress=progress, begun=begun)
     if not lead:
         return
     if written.was_there:

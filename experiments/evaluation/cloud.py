@@ -57,11 +57,13 @@ def cloud_distances(
     baselines: "Sequence[Baseline]",
     condition: Condition,
     rng: np.random.Generator,
+    left_out: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """Energy distance and MMD of one condition's real cells to generated ones, baselines' ones, and each other.
 
     All on joint principal components, at equal numbers of cells: half of the real cells against the other half, as
-    many generated ones, as many of each baseline of CLOUD_BASELINES.
+    many generated ones, as many of each baseline of CLOUD_BASELINES. Genes that are left out, bool (G,), are not
+    looked at.
 
     Returns:
         Method -> metric -> value; {} with too few cells.
@@ -82,6 +84,8 @@ def cloud_distances(
         cells = baseline.sample(*condition, n, rng) if baseline.name in CLOUD_BASELINES else None
         if cells is not None:
             parts[baseline.name] = cells.log_expression(target)
+    if left_out is not None:
+        parts = {name: part[:, ~left_out] for name, part in parts.items()}
     points = dict(zip(parts, joint_components(list(parts.values()), components=20), strict=True))
     reference = points.pop("reference")
     return {

@@ -88,6 +88,10 @@ DEFINITIONS = {
     "alone), with one change: each side is taken against its own half of the controls, where the challenge uses the "
     "same ones for both. Columns: pds_cosine, expr_mse_unbiased_capped_norm, lfc_nmae, direction fidelity yield, "
     "direction reach, sig_jaccard. The average is by the challenge's own rules, which go below 0.",
+    "injected genes": "Genes whose count was told before the others were drawn (`sample --prior`), by condition. "
+    "Their means are of counts scaled to the training cells' median library, over the conditions of their injection; "
+    "controls are the contexts' training controls. Whoever is told a gene has not predicted it: every score of effects "
+    "is given without them too, for all methods alike.",
     "planted effects": f"Strong planted effects of a simulated screen: |log2 fold change| >= {STRONG:g} at genes with "
     f"at least {EXPECTED_COUNT:g} expected counts in a control cell; the share whose sign is predicted right.",
 }
@@ -96,7 +100,14 @@ DEFINITIONS = {
 def notes_on(result: Evaluation, store: Any) -> tuple[str, ...]:
     """What holds for this evaluation in particular."""
     notes = [f"'per label' means per {label_description(store.columns)}."] if result.bound else []
-    if result.bound and result.bound[0].difference is None and result.bound[0].name != "model":
+    if result.bound and result.bound[0].name.endswith("given library size"):
+        notes.append(
+            "The held-out bound is given each cell's library size: it is compared with no baseline, nor with a bound "
+            "without it."
+        )
+    if given := result.provenance.get("given"):
+        notes.append(f"Generated cells were drawn given {', '.join(given)}.")
+    if result.bound and not result.bound[0].name.startswith("model"):
         notes.append("No held-out bound was computed; the baselines are shown for orientation.")
     if result.distribution:
         notes.append(
@@ -107,7 +118,18 @@ def notes_on(result: Evaluation, store: Any) -> tuple[str, ...]:
         notes.append(
             "Sources measured different genes: libraries and zero fractions are over each cell's measured genes."
         )
-    return (*notes, *_effect_notes(result))
+    return (*notes, *_effect_notes(result), *_injection_notes(result))
+
+
+def _injection_notes(result: Evaluation) -> list[str]:
+    if result.injected is None:
+        return []
+    genes = result.injected.genes
+    raised = sum((gene.generated or 0.0) > gene.control for gene in genes if gene.control is not None)
+    return [
+        f"{len(genes):,} genes were injected before cells were drawn; the generated mean of {raised:,} of them lies "
+        "above that of controls. Effects are scored with these genes, and without them."
+    ]
 
 
 def _effect_notes(result: Evaluation) -> list[str]:

@@ -26,6 +26,12 @@ METRICS = ("pearson_delta", "pearson_residual", "pds", "mae", "energy_distance",
 PICTURED = 6
 
 Prediction = Callable[[str, str, int, np.random.Generator], np.ndarray | None]
+Hidden = Callable[[Condition], np.ndarray | None]
+"""Genes, bool (G,), that count for nothing in a condition; None: all count."""
+
+
+def _all_count(condition: Condition) -> np.ndarray | None:
+    return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,9 +84,14 @@ def evaluate_effects(
     generated: Generated,
     *,
     seed: int,
+    hidden: Hidden = _all_count,
     progress: Progress = silent,
 ) -> tuple[EffectTable, dict[str, np.ndarray], tuple[str, ...]]:
     """Score generated cells and baselines on the held-out conditions of one part of a split.
+
+    Args:
+        store, split, statistics, training, generated, part, seed, progress: as for `evaluate`.
+        hidden: genes of each condition that no score looks at.
 
     Returns:
         The table, the arrays `delta_real` and `delta_model` (K, G) of a few conditions, and those conditions' names.
@@ -95,9 +106,10 @@ def evaluate_effects(
     pictures: list[tuple[float, str, np.ndarray, np.ndarray]] = []
     for done, condition in enumerate(scored):
         progress("perturbation effects", done, len(scored))
-        predicted, real = _score_condition(condition, held_out, generated, methods, tallies, shared, rng)
+        left_out = hidden(condition)
+        predicted, real = _score_condition(condition, held_out, generated, methods, tallies, shared, rng, left_out)
         pictures.append((float(np.nansum(real**2)), " · ".join(condition), real, predicted))
-        for name, values in cloud_distances(held_out, generated, baselines, condition, rng).items():
+        for name, values in cloud_distances(held_out, generated, baselines, condition, rng, left_out).items():
             tallies[name].values[condition] |= values
     progress("perturbation effects", len(scored), len(scored))
     conditions = _condition_rows(held_out, generated, training, tallies)
@@ -117,6 +129,7 @@ def _score_condition(
     tallies: dict[str, _Tally],
     shared: np.ndarray | None,
     rng: np.random.Generator,
+    left_out: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill the tallies with one condition; returns the model's and the real delta."""
     truth = held_out.truth(condition)
@@ -125,24 +138,34 @@ def _score_condition(
     predictions = {name: predict(*condition, n, rng) for name, predict in methods.items()}
     for name, prediction in predictions.items():
         if prediction is not None:
-            tallies[name].add(condition, score(prediction, control, truth, shared), truth.own)
+            tallies[name].add(condition, score(_without(left_out, prediction), control, truth, shared), truth.own)
     model = predictions[MODEL]
     assert model is not None  # only conditions with generated cells come here
     if generated.n((condition[0], CONTROL)) >= CONTROL_CELLS:
         own = generated.take((condition[0], CONTROL)).pseudobulk(generated.target_sum)
-        tallies[OWN_CONTROLS].add(condition, score(model, own, truth, shared), truth.own)
-    _score_replicates(condition, held_out, tallies[REPLICATE], shared, rng)
+        tallies[OWN_CONTROLS].add(condition, score(_without(left_out, model), own, truth, shared), truth.own)
+    _score_replicates(condition, held_out, tallies[REPLICATE], shared, rng, left_out)
     return model - control, truth.pseudobulk - truth.control
 
 
+def _without(left_out: np.ndarray | None, prediction: np.ndarray) -> np.ndarray:
+    """A prediction (G,) that says nothing (NaN) of genes that are left out: every score passes over them."""
+    return prediction if left_out is None else np.where(left_out, np.nan, prediction)
+
+
 def _score_replicates(
-    condition: Condition, held_out: HeldOut, tally: _Tally, shared: np.ndarray | None, rng: np.random.Generator
+    condition: Condition,
+    held_out: HeldOut,
+    tally: _Tally,
+    shared: np.ndarray | None,
+    rng: np.random.Generator,
+    left_out: np.ndarray | None,
 ) -> None:
     found: list[Scores] = []
     own = 0
     for _ in range(REPLICATES):
         prediction, control, truth = held_out.replicates(condition, rng)
-        found.append(score(prediction, control, truth, shared))
+        found.append(score(_without(left_out, prediction), control, truth, shared))
         own = truth.own
     pds = [scores.pds for scores in found if scores.pds is not None]
     average = Scores(

@@ -18,13 +18,14 @@ from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
 from experiments.evaluation.embedding import joint_umap
-from experiments.evaluation.held_out import read_held_out
+from experiments.evaluation.held_out import HeldOut, read_held_out
+from experiments.evaluation.injected import Injected, injected_genes
 from experiments.evaluation.labels import labels_of
 from experiments.evaluation.likelihood import baseline_nats
 from experiments.evaluation.pairing import paired_difference
 from experiments.evaluation.planted import planted_recovery
 from experiments.evaluation.populations import MODEL, MOST_CELLS, REAL, baseline_samples, cell_table, distribution_table
-from experiments.evaluation.results import BoundRow, Estimate, Evaluation
+from experiments.evaluation.results import BoundRow, Estimate, Evaluation, InjectedTable
 from experiments.evaluation.sides import Sides, stored_in_order
 from experiments.evaluation.training_effects import TrainingEffects
 
@@ -34,13 +35,31 @@ _VERSIONED = (
 )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Bounds:
+    """Upper bounds on -log p of held-out cells."""
+
+    rows: np.ndarray
+    """(n,) stored rows."""
+    nats: np.ndarray
+    """(n,)."""
+    standard_errors: np.ndarray
+    """(n,)."""
+    given_library_size: bool = False
+    """Of -log p given the library size: no baseline is, so that nothing is compared with them."""
+
+    @property
+    def name(self) -> str:
+        return f"{MODEL}, given library size" if self.given_library_size else MODEL
+
+
 def evaluate(
     *,
     store: Any,
     split: Any,
     statistics: Any,
     generated: Any,
-    bounds: dict[str, np.ndarray] | None = None,
+    bounds: Bounds | None = None,
     part: str = "test",
     seed: int = 0,
     embedding: bool = True,
@@ -54,7 +73,7 @@ def evaluate(
         split: a split of it.
         statistics: of that split's training cells.
         generated: AnnData of integer counts; var = the panel in order, obs = the condition fields as text.
-        bounds: `rows` (n,) stored rows of held-out cells, `nats` (n,) upper bounds on -log p, `standard_errors` (n,).
+        bounds: of held-out cells.
         part: the part of the split whose cells count as held out.
         seed: of everything random here.
         embedding: whether to lay out the UMAP picture (the slowest part on small data).
@@ -90,12 +109,10 @@ def evaluate(
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
 
 
-def _with_bounds(
-    result: Evaluation, sides: Sides, bounds: dict[str, np.ndarray] | None, progress: Progress
-) -> Evaluation:
+def _with_bounds(result: Evaluation, sides: Sides, bounds: Bounds | None, progress: Progress) -> Evaluation:
     store = sides.store
     held_out = np.asarray(getattr(sides.split, sides.part))
-    rows = held_out[:MOST_CELLS] if bounds is None else np.asarray(bounds["rows"])
+    rows = held_out[:MOST_CELLS] if bounds is None else np.asarray(bounds.rows)
     labels = labels_of(store.obs.iloc[rows], store.columns)
     assert labels is not None
     nats = baseline_nats(
@@ -105,11 +122,14 @@ def _with_bounds(
              for name, values in nats.items()]  # fmt: skip
     arrays = {"bound_rows": rows} | {f"nats {name}": values for name, values in nats.items()}
     if bounds is not None:
-        mine, errors = np.asarray(bounds["nats"], np.float64), np.asarray(bounds["standard_errors"], np.float64)
-        model = BoundRow(name=MODEL, nats=_mean(mine), nats_per_gene=mine.mean() / store.n_genes)
-        table = [dataclasses.replace(row, difference=paired_difference(mine, nats[row.name], errors)) for row in table]
+        mine, errors = np.asarray(bounds.nats, np.float64), np.asarray(bounds.standard_errors, np.float64)
+        model = BoundRow(name=bounds.name, nats=_mean(mine), nats_per_gene=mine.mean() / store.n_genes)
+        if not bounds.given_library_size:
+            table = [
+                dataclasses.replace(row, difference=paired_difference(mine, nats[row.name], errors)) for row in table
+            ]
         table.insert(0, model)
-        arrays |= {"nats model": mine, "standard_errors model": errors}
+        arrays |= {f"nats {bounds.name}": mine, f"standard_errors {bounds.name}": errors}
     return dataclasses.replace(result, bound=tuple(table), arrays=result.arrays | arrays)
 
 
@@ -191,6 +211,7 @@ def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None,
         collapse=collapse_table(held_out, training, generated),
         challenge=tables,
         planted=planted,
+        injected=_injected(result, sides, held_out, training, generated, progress),
         pictures=dataclasses.replace(result.pictures, delta_conditions=names),
         arrays=result.arrays | arrays,
     )
@@ -202,6 +223,29 @@ def _cache_folder(cache: Path | None, result: Evaluation) -> Path | None:
     parts += [f"{name}={result.versions.get(name)}" for name in ("cell-eval2", "pdex")]
     name = hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
     return None if cache is None else cache / name
+
+
+def _injected(
+    result: Evaluation,
+    sides: Sides,
+    held_out: HeldOut,
+    training: TrainingEffects,
+    generated: Generated,
+    progress: Progress,
+) -> InjectedTable | None:
+    """What became of injected genes, and every score of effects without them."""
+    store, split, statistics = sides.store, sides.split, sides.statistics
+    found = Injected.of(result.provenance, store.columns, store.panel.genes)
+    if found is None:
+        return None
+    data = (store, split, statistics, training, generated)
+    how = {"seed": sides.seed, "hidden": found.hidden}
+    table, _, _ = evaluate_effects(held_out, training, generated, **how, progress=progress)
+    return InjectedTable(
+        genes=injected_genes(*data, part=sides.part, found=found),
+        effects=table.rows,
+        planted=() if store.planted_truth is None else planted_recovery(*data, part=sides.part, **how),
+    )
 
 
 def _mean(nats: np.ndarray) -> Estimate:

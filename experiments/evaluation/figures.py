@@ -250,7 +250,7 @@ def _smoothed(series: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _baselines(evaluation: Evaluation | None) -> list[Any]:
-    return [] if evaluation is None else [row for row in evaluation.bound if row.name != "model"]
+    return [] if evaluation is None else [row for row in evaluation.bound if not row.name.startswith("model")]
 
 
 def _short(label: str) -> str:

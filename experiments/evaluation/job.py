@@ -10,6 +10,7 @@ from data_pipelines.progress import Progress
 from experiments.run_data import run_data
 from experiments.runs import RunFolder
 from experiments.simulation.output import is_zarr
+from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
     from experiments.evaluation.results import Evaluation
@@ -27,6 +28,7 @@ def evaluate_run(
     challenge: bool,
     target_genes: bool,
     progress: Progress,
+    given_library_size: bool = False,
 ) -> "Evaluation":
     """Evaluate generated cells of a run, and bound the likelihood of its held-out cells.
 
@@ -40,6 +42,7 @@ def evaluate_run(
         seed: of everything random.
         challenge, target_genes: as `lingshu evaluate` says.
         progress: called as progress(stage, done, total).
+        given_library_size: bound -log p given each cell's library size too.
 
     Raises:
         InputError: store, split or samples do not belong to the run.
@@ -48,7 +51,7 @@ def evaluate_run(
 
     from data_pipelines import load_statistics
     from experiments.evaluation.challenge import Challenge
-    from experiments.evaluation.evaluate import evaluate
+    from experiments.evaluation.evaluate import Bounds, evaluate
     from experiments.load import load_run
     from experiments.train import known_rows
 
@@ -58,12 +61,13 @@ def evaluate_run(
     run = load_run(str(folder.path))
     rows = known_rows(store, split.rows(part), run.plan)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:bound_cells])
+    how = {"draws": draws, "seed": seed, "given_library_size": given_library_size}
     bounds = None
     if len(rows):
-        nats, errors = run.bound(
-            store, rows, draws=draws, seed=seed, progress=lambda done, total: progress("bound", done, total)
-        )
-        bounds = {"rows": rows, "nats": nats, "standard_errors": errors}
+        nats, errors = run.bound(store, rows, progress=lambda done, total: progress("bound", done, total), **how)
+        bounds = Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given_library_size)
+    # cell-eval2 keeps its tables in files of this machine; beside a run in a bucket they are computed again.
+    tables = None if in_bucket(folder.path) else pathlib.Path(folder.evaluations) / "real-tables"
     return evaluate(
         store=store,
         split=split,
@@ -72,7 +76,7 @@ def evaluate_run(
         bounds=bounds,
         part=part,
         seed=seed,
-        challenge=Challenge(target_genes=target_genes, cache=folder.evaluations / "real-tables") if challenge else None,
+        challenge=Challenge(target_genes=target_genes, cache=tables) if challenge else None,
         progress=progress,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.evaluation.baselines import fit_baselines
 from experiments.evaluation.cells import stored_cells
-from experiments.evaluation.effects import MODEL, REPLICATE, Generated, Prediction
+from experiments.evaluation.effects import MODEL, REPLICATE, Generated, Hidden, Prediction
 from experiments.evaluation.held_out import Condition
 from experiments.evaluation.labels import CONTROL, labels_of
 from experiments.evaluation.results import Estimate, PlantedRow
@@ -29,13 +29,15 @@ def planted_recovery(
     *,
     part: str,
     seed: int,
+    hidden: Hidden | None = None,
 ) -> tuple[PlantedRow, ...]:
     """Share of strong planted effects whose predicted delta has the planted sign, for every method.
 
     Looked at are the generated conditions that have held-out cells, at every gene with |log2 fold change| >= STRONG
     and an expected count >= EXPECTED_COUNT, the target itself included. Deltas are taken against the pseudobulk of the
     context's *training* controls, the same for all methods: the truth is known here and needs no controls of its own.
-    The row `real vs real` is that of the real held-out cells: what their number allows.
+    The row `real vs real` is that of the real held-out cells: what their number allows. Effects at genes that are
+    `hidden` in a condition are not looked at.
     """
     rng = np.random.default_rng(seed)
     truth = store.planted_truth
@@ -48,6 +50,10 @@ def planted_recovery(
         for key in sorted(generated.members.keys() & members.keys())
         if key[1] != CONTROL and (effects := _strong(truth, *key)) is not None
     }
+
+    for key, effects in strong.items() if hidden else ():
+        left_out = hidden(key) if hidden else None
+        strong[key] = effects if left_out is None else np.where(left_out, 0.0, effects)
 
     def real(context: str, perturbation: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
         del n, rng

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from experiments.evaluation.extras import extra
 from experiments.evaluation.results import Estimate, Evaluation
 from experiments.evaluation.sweep_pictures import shown_columns, sweep_pictures
 from experiments.evaluation.sweep_rows import Sweep
+from experiments.storage import Folder, storage_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -71,12 +71,12 @@ class SweepSection:
 
 
 def write_report(
-    run_folder: Path | str,
-    evaluation_folders: Sequence[Path | str],
-    out: Path | str,
+    run_folder: Folder,
+    evaluation_folders: Sequence[Folder],
+    out: Folder,
     *,
-    sweeps: Sequence[Path | str] = (),
-) -> Path:
+    sweeps: Sequence[Folder] = (),
+) -> Folder:
     """Write the report of a run, its evaluations and its sweeps.
 
     Args:
@@ -91,10 +91,9 @@ def write_report(
     Raises:
         InputError: the run folder or an evaluation is missing, or the `eval` extra is not installed.
     """
-    run_folder, out = Path(run_folder), Path(out)
     if not run_folder.is_dir():
         raise InputError(f"no run folder {run_folder}. `lingshu runs` lists the runs there are.")
-    evaluations = [(Path(folder).name, Evaluation.load(folder)) for folder in evaluation_folders]
+    evaluations = [(folder.name, Evaluation.load(folder)) for folder in evaluation_folders]
     jinja2 = extra("jinja2")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "estimate": _estimate, "pretty": _pretty}
@@ -110,12 +109,14 @@ def write_report(
         seconds=_last(history, "seconds"),
         training=figures.training_picture(history, n_genes, first),
         sections=[_section(name, evaluation) for name, evaluation in evaluations],
-        sweeps=[_sweep_section(Sweep.load(Path(file))) for file in sweeps],
+        sweeps=[_sweep_section(Sweep.load(file)) for file in sweeps],
         distribution_columns=DISTRIBUTION_COLUMNS,
         cell_columns=CELL_COLUMNS,
         effect_columns=EFFECT_COLUMNS,
     )
-    return _write(out, page)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    storage_of(out).write(out, page.encode())
+    return out
 
 
 def _section(name: str, evaluation: Evaluation) -> Section:
@@ -187,14 +188,14 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _json(path: Path) -> Any:
+def _json(path: Folder) -> Any:
     try:
         return json.loads(path.read_text()) if path.is_file() else None
     except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}). The run folder is damaged.") from None
 
 
-def _history(path: Path) -> list[dict[str, Any]]:
+def _history(path: Folder) -> list[dict[str, Any]]:
     """Lines of metrics.jsonl; a last line cut short by a killed run is left out."""
     lines = []
     for line in path.read_text().splitlines() if path.is_file() else []:
@@ -207,14 +208,3 @@ def _history(path: Path) -> list[dict[str, Any]]:
 
 def _last(history: list[dict[str, Any]], key: str) -> Any:
     return next((line[key] for line in reversed(history) if line.get(key) is not None), None)
-
-
-def _write(out: Path, page: str) -> Path:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return out

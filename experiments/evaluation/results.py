@@ -4,14 +4,13 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.errors import InputError
 from experiments.evaluation.plain import plain, typed
+from experiments.storage import Folder, storage_of
 
 FORMAT = 1
 METRICS_FILE = "metrics.json"
@@ -173,6 +172,31 @@ class PlantedRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class InjectedGene:
+    """A gene that generated cells were told: mean counts, over the conditions it was injected under."""
+
+    gene: str
+    conditions: int
+    """Number of conditions that it was injected under."""
+    generated: float | None
+    control: float | None
+    """Of training controls of the contexts."""
+    real: float | None
+    """Of real held-out cells of the conditions."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InjectedTable:
+    """What the injected genes are, and what effects are worth without them."""
+
+    genes: tuple[InjectedGene, ...]
+    effects: tuple[EffectRow, ...]
+    """As in `EffectTable`, on the genes that were not injected under the condition."""
+    planted: tuple[PlantedRow, ...] = ()
+    """Planted effects at such genes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Composition:
     """Shares of a label among real and generated cells, labels given by one classifier to both."""
 
@@ -221,6 +245,8 @@ class Evaluation:
     collapse: tuple[CollapseRow, ...] = ()
     calibration: tuple[CalibrationRow, ...] = ()
     planted: tuple[PlantedRow, ...] = ()
+    injected: InjectedTable | None = None
+    """None where no gene was injected."""
     pictures: PictureLabels = PictureLabels()
     notes: tuple[str, ...] = ()
     """What a reader must know to read the numbers."""
@@ -231,7 +257,9 @@ class Evaluation:
     def headline(self) -> list[str]:
         """The main numbers as a few lines of text, the model beside what it has to beat."""
         lines = [
-            f"nats per cell, model: {_text(row.nats, 1)} (lower is better)" for row in self.bound if row.name == "model"
+            f"nats per cell, {row.name}: {_text(row.nats, 1)} (lower is better)"
+            for row in self.bound
+            if row.name.startswith("model")
         ]
         lines += [
             f"nats per cell: model minus {row.name} {_text(row.difference, 1)}" for row in self.bound if row.difference
@@ -253,6 +281,10 @@ class Evaluation:
         lines += [
             f"planted signs right, {row.name}: {_text(row.share, 3)}" for row in self.planted if row.name == "model"
         ]
+        for row in self.injected.effects if self.injected else ():
+            if row.name in ("model", "mean_effect"):
+                scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in ("pearson_delta", "pds", "mae"))
+                lines.append(f"effects without injected genes, {row.name}: {scores}")
         for row in self.cells:
             if row.name in ("real", "model"):
                 median, spread = row.values["library_median"], row.values["library_log_sd"]
@@ -266,25 +298,24 @@ class Evaluation:
         tree = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "arrays"}
         return plain(tree)
 
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: Folder) -> None:
         """Write figures.npz and then metrics.json, each in one step, so a half-written evaluation never loads."""
-        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **self.arrays)  # type: ignore[arg-type]
         figures = buffer.getvalue()
         tree = {"format": FORMAT, "figures_digest": _digest(figures), **self.to_json()}
-        _write(folder / FIGURES_FILE, figures)
-        return _write(folder / METRICS_FILE, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+        storage = storage_of(folder)
+        storage.write(folder / FIGURES_FILE, figures)
+        storage.write(folder / METRICS_FILE, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Evaluation":
+    def load(cls, folder: Folder) -> "Evaluation":
         """Read a saved evaluation.
 
         Raises:
             InputError: none is there, it is of another format, or its two files do not belong together.
         """
-        folder = Path(folder)
         path = folder / METRICS_FILE
         if not path.is_file():
             raise InputError(f"no evaluation in {folder}: {METRICS_FILE} is missing. Run `lingshu evaluate` first.")
@@ -307,13 +338,3 @@ def _text(estimate: Estimate, digits: int) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from experiments.evaluation.sweep_rows import Sweep, SweepRow
 from experiments.evaluation.training_effects import TrainingEffects
 from experiments.prior import NoPrior
 from experiments.simulation.request import SampleRequest
+from experiments.storage import Folder
 from lingshu_jax.diffusion import ControlGuidance, NoGuidance, NullGuidance, SamplerConfig
 from lingshu_jax.diffusion.schedule import CosineSchedule, GeometricSchedule, LinearSchedule
 from lingshu_jax.vocabulary import content_hash
@@ -83,11 +83,11 @@ class SweepJob:
     seed: int
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Folder:
         """Where the rows go: the same request finds those that are there."""
         request = [self.run.step, self.part, self.seed, self.table.to_dict("list"), self.split.hash]
         name = f"{self.part}-{self.run.step}-{content_hash(request, digits=6)}.json"
-        return Path(self.run.folder.sweeps) / name
+        return self.run.folder.sweeps / name
 
     def known(self) -> Sweep:
         """The rows that are there, none at first."""

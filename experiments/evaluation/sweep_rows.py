@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import InputError
 from experiments.config_json import to_json
 from experiments.evaluation.plain import plain, typed
 from experiments.runs import write_json
+from experiments.storage import Folder
 from lingshu_jax.diffusion import SamplerConfig
 
 FORMAT = 1
@@ -43,13 +43,13 @@ class Sweep:
     """The real cells, and one half of them against the other."""
     rows: tuple[SweepRow, ...] = ()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Folder) -> None:
         """Write it in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"format": FORMAT, **plain(self)})
 
     @classmethod
-    def load(cls, path: Path) -> "Sweep":
+    def load(cls, path: Folder) -> "Sweep":
         """Read it.
 
         Raises:

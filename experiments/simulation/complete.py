@@ -14,7 +14,7 @@ import scipy.sparse
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from experiments.config_json import to_json
-from experiments.simulation.conditions import Unseen, check_guidance, digests, vocabulary_rows
+from experiments.simulation.conditions import Unseen, as_obs, check_guidance, digests, vocabulary_rows
 from experiments.simulation.keys import cell_keys, drawn_counts, kept_at_random
 from experiments.simulation.measured import MeasuredCells, labels_of_cells
 from experiments.simulation.provenance import run_provenance
@@ -61,7 +61,7 @@ class CompletionRequest(Request):
     labels: pd.DataFrame
     """A column per condition field (n rows): what the genes are drawn under."""
     rows: "Mapping[str, np.ndarray]"
-    """Vocabulary rows (n,) or (n, M) by field."""
+    """Vocabulary rows (n,) or (n, M), or numbers (n,), by field."""
     known: Known
     sampler: SamplerConfig
     seed: int
@@ -132,7 +132,8 @@ class CompletionRequest(Request):
 
     def obs(self, first: int, last: int) -> pd.DataFrame:
         kept = self.cells.obs.drop(columns=[*self.labels.columns, *self.columns.columns], errors="ignore")
-        return pd.concat([self.labels.astype("category"), self.columns, kept], axis=1).iloc[first:last]
+        told = as_obs(self.labels, self.run.plan.vocabulary)
+        return pd.concat([told, self.columns, kept], axis=1).iloc[first:last]
 
     def draw(self, first: int, last: int, progress: Progress) -> Any:
         rows = np.arange(first, last)

@@ -2,6 +2,7 @@
 
 # C conditions, M members of a perturbation set
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -12,7 +13,15 @@ import pandas as pd
 
 from data_pipelines.errors import InputError
 from lingshu_jax.diffusion import NoGuidance, NullGuidance, SamplerConfig
-from lingshu_jax.vocabulary import NULL_ROW, PAD_ROW, ConditionField, ConditionVocabulary, UnknownLabel
+from lingshu_jax.vocabulary import (
+    NULL_ROW,
+    PAD_ROW,
+    ConditionField,
+    ConditionVocabulary,
+    Field,
+    NumberField,
+    UnknownLabel,
+)
 
 if TYPE_CHECKING:
     from experiments.load import LoadedRun
@@ -24,15 +33,16 @@ MOST_CELLS = 100_000_000
 
 
 def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) -> pd.DataFrame:
-    """The table with the model's fields as text and n_cells as whole numbers.
+    """The table with the model's fields as text and n_cells as whole numbers; a number that is left out is empty.
 
     Raises:
-        InputError: a column is missing or unknown, or a number of cells is not a whole number >= 1.
+        InputError: a column is missing or unknown, a number is none, or one of cells is not a whole number >= 1.
     """
     wanted, present = {*vocabulary.names, N_CELLS}, set(conditions.columns)
-    if wanted - present:
+    needed = wanted - {field.name for field in vocabulary.fields if field.optional}
+    if needed - present:
         raise InputError(
-            f"the conditions lack {', '.join(sorted(wanted - present))} (columns there: "
+            f"the conditions lack {', '.join(sorted(needed - present))} (columns there: "
             f"{', '.join(map(str, conditions))}). The model takes: {', '.join([*vocabulary.names, N_CELLS])}."
         )
     if present - wanted:
@@ -50,8 +60,9 @@ def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) 
         )
     if not len(numbers):
         raise InputError("the table of conditions has no row. Give it a row per condition.")
-    table = conditions[list(vocabulary.names)].astype(str)
-    table = table.assign(**{N_CELLS: numbers.astype(int)}).reset_index(drop=True)
+    nothing = pd.Series("", index=conditions.index)
+    texts = {field.name: field_texts(field, conditions.get(field.name, nothing)) for field in vocabulary.fields}
+    table = pd.DataFrame({**texts, N_CELLS: numbers.astype(int)})
     twice = table.duplicated(list(vocabulary.names))
     if twice.any() or (len(table) > 1 and not vocabulary.names):
         raise InputError(
@@ -60,17 +71,49 @@ def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) 
     return table
 
 
+def field_texts(field: Field, values: Any) -> np.ndarray:
+    """A column of a field as text, object (C,).
+
+    Raises:
+        InputError: it is of numbers, and a value is none.
+    """
+    values = pd.Series(values).astype(str)
+    try:
+        known = {value: field.text(value) for value in pd.unique(values)}
+    except UnknownLabel as error:
+        raise InputError(str(error)) from None
+    return values.map(known).to_numpy(dtype=object)
+
+
+def as_obs(labels: pd.DataFrame, vocabulary: ConditionVocabulary) -> pd.DataFrame:
+    """Texts of conditions as columns of obs: labels as categories, numbers as numbers, NaN where left out."""
+    numbers = {field.name: labels[field.name].map(field.number).astype(float) for field in vocabulary.numbers}
+    return labels.astype("category").assign(**numbers)
+
+
 def vocabulary_rows(labels: pd.DataFrame, unseen: Unseen, run: "LoadedRun") -> dict[str, np.ndarray]:
-    """Vocabulary rows (C,) by field, or (C, M) where a label is a set of perturbations.
+    """What a model takes, by field: vocabulary rows (C,), or (C, M) where a label is a set of perturbations; numbers
+    (C,), NaN where left out.
 
     Raises:
         InputError: a label has no training cells, and `unseen` or the model does not allow for that.
     """
     columns: Any = labels
-    return {field.name: _rows(columns[field.name], field, unseen, run) for field in run.plan.vocabulary.fields}
+    return {field.name: _values(field, columns[field.name], unseen, run) for field in run.plan.vocabulary.fields}
 
 
-def _rows(labels: pd.Series, field: ConditionField, unseen: Unseen, run: "LoadedRun") -> np.ndarray:
+@functools.singledispatch
+def _values(field: Any, texts: pd.Series, unseen: Unseen, run: "LoadedRun") -> np.ndarray:
+    raise TypeError(f"no values for {type(field).__name__}.")
+
+
+@_values.register(NumberField)
+def _(field: NumberField, texts: pd.Series, unseen: Unseen, run: "LoadedRun") -> np.ndarray:
+    return np.array([field.number(text) for text in texts], np.float32)
+
+
+@_values.register(ConditionField)
+def _(field: ConditionField, labels: pd.Series, unseen: Unseen, run: "LoadedRun") -> np.ndarray:
     known = {label: _row_set(label, field, unseen, run) for label in pd.unique(labels)}
     width = max(map(len, known.values()))
     rows = np.full((len(labels), width), PAD_ROW, np.int32)
@@ -144,7 +187,7 @@ def check_guidance(labels: pd.DataFrame, sampler: SamplerConfig, run: "LoadedRun
 
 
 def condition_digests(labels: pd.DataFrame) -> np.ndarray:
-    """A 64-bit number per condition from its labels alone: uint64 (C,)."""
+    """A 64-bit number per condition from its labels and numbers alone: uint64 (C,)."""
     rows = labels.to_numpy(dtype=object)  # also where there is no field
     return digests(json.dumps(dict(zip(labels.columns, row, strict=True))) for row in rows)
 

@@ -70,7 +70,8 @@ def predict_effect(
 
     Args:
         run: the run.
-        context: a label per context field; for a model with one, the label alone.
+        context: a label per context field, and numbers where they are to be given; for a model with one context field,
+            the label alone.
         perturbations: labels; A+B for both.
         drawing: cells per condition, sampler, seed.
         progress: called as progress(stage, done, total).
@@ -176,13 +177,14 @@ def _fields(
         if len(names) != 1:
             raise InputError(f"the context has {len(names)} fields: give a label for each of {', '.join(names)}.")
         context = {names[0]: context}
-    if set(context) != set(names):
+    numbers = {known.name for known in run.plan.vocabulary.numbers}
+    if set(context) - numbers != set(names):
         raise InputError(f"the context must name {', '.join(names) or 'nothing'}; it names {', '.join(context)}.")
     if not len(perturbations) or isinstance(perturbations, str):
         raise InputError(f"give a list of perturbations (nearest: {nearest('', field.labels)}).")
     if len(set(perturbations)) != len(perturbations):
         raise InputError("a perturbation is listed twice.")
-    return field, {name: str(context[name]) for name in names}
+    return field, {name: str(value) for name, value in context.items()}
 
 
 def _expression(request: SampleRequest) -> Any:

@@ -1,6 +1,6 @@
-"""Cell representations of a run: the mean of the last patch states of an unmasked forward pass."""
+"""Cell representations of a run, from an unmasked forward pass."""
 
-# n cells, G genes, D width, R rows of one forward pass
+# n cells, G genes, E coordinates, R rows of one forward pass
 
 import functools
 import json
@@ -30,7 +30,7 @@ def embed_cells(
     cells_per_device: int = 32,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """Representations float32 (n, D) of cells under their labels; genes that they lack are told as unmeasured."""
+    """Representations float32 (n, E) of cells under their labels; genes that they lack are told as unmeasured."""
     import jax
 
     from lingshu_jax.evaluation.bound import padded

@@ -23,6 +23,10 @@ class Injection:
     """Start tokens by condition."""
 
     prior: Prior
+    labels: pd.DataFrame
+    """A column per condition field (C rows)."""
+    genes: tuple[str, ...]
+    """The panel."""
     tokens: np.ndarray | None
     """int32 (C, G), MASK where nothing is told; None where nothing is told at all."""
 
@@ -48,6 +52,18 @@ class Injection:
         settings = {"file": told.path.name} if isinstance(told, TablePrior) else dataclasses.asdict(told)
         return {**kind, **settings, "genes": [int(n) for n in self.numbers], "hash": self.hash}
 
+    def to_json(self) -> dict[str, Any]:
+        """Which genes were told under which condition: names once, then their numbers by condition."""
+        if self.tokens is None:
+            return {}
+        told = self.tokens != MASK
+        union = np.flatnonzero(told.any(axis=0))
+        rows = zip(self.labels.to_dict("records"), told[:, union], strict=True)
+        return {
+            "genes": [self.genes[i] for i in union],
+            "conditions": [{"labels": labels, "genes": np.flatnonzero(mine).tolist()} for labels, mine in rows],
+        }
+
     def __str__(self) -> str:
         """One line: how many genes were told."""
         numbers = self.numbers
@@ -71,10 +87,11 @@ def inject(
     Raises:
         InputError: the table or the store cannot serve.
     """
-    if isinstance(prior, NoPrior):
-        return Injection(prior, None)
+    genes, tokens = run.plan.panel.genes, None
     if isinstance(prior, TablePrior):
-        return Injection(prior, table_tokens(prior, labels, run.plan.vocabulary, run.plan.panel))
-    cells, split = run_data(run.folder, store)
-    told = {} if progress is None else {"progress": progress}
-    return Injection(prior, training_tokens(prior, labels, run.plan.vocabulary, cells, split, **told))
+        tokens = table_tokens(prior, labels, run.plan.vocabulary, run.plan.panel)
+    elif not isinstance(prior, NoPrior):
+        cells, split = run_data(run.folder, store)
+        told = {} if progress is None else {"progress": progress}
+        tokens = training_tokens(prior, labels, run.plan.vocabulary, cells, split, **told)
+    return Injection(prior, labels, genes, tokens)

@@ -3,6 +3,7 @@
 # n cells, g genes of the file, G genes of the panel
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,17 @@ from data_pipelines.ingestion.genes import GeneRules, Names, check_unique, id_co
 from data_pipelines.ingestion.inputs import Input
 from data_pipelines.ingestion.matrix import CsrMatrix, Matrix
 from data_pipelines.ingestion.source import Source, check_source, open_source
+from experiments.simulation.conditions import field_texts
 from lingshu_jax.tokens import ABSENT, encode_counts
-from lingshu_jax.vocabulary import GenePanel, nearest
+from lingshu_jax.vocabulary import GenePanel, LibrarySizeField, nearest
 
 if TYPE_CHECKING:
     import anndata
 
     from experiments.load import LoadedRun
 
+OWN = "own"
+"""Said of the library size: that of the cell itself, over the genes that the file and the panel have."""
 _BUDGET = 2**28
 
 
@@ -117,10 +121,12 @@ def read_measured(
 
 
 def labels_of_cells(cells: MeasuredCells, run: "LoadedRun", given: Mapping[str, str]) -> pd.DataFrame:
-    """The model's condition fields of every cell as text (n rows): from obs, or one label for all cells from `given`.
+    """The model's condition fields of every cell as text (n rows): from obs, or one value for all cells from `given`.
+
+    Numbers may be in neither. The library size is never read from obs: it is left out, or a number, or OWN.
 
     Raises:
-        InputError: a field is neither, or `given` names none of the model's.
+        InputError: a field is neither, a number is none, or `given` names none of the model's fields.
     """
     names = run.plan.vocabulary.names
     unknown = [name for name in given if name not in names]
@@ -129,18 +135,35 @@ def labels_of_cells(cells: MeasuredCells, run: "LoadedRun", given: Mapping[str, 
             f"the model has no condition field {unknown[0]!r} (nearest: {nearest(unknown[0], names)}); "
             f"it takes: {', '.join(names) or 'none'}."
         )
-    missing = [name for name in names if name not in given and name not in cells.obs]
-    if missing:
-        present = ", ".join(map(str, cells.obs.columns)) or "none"
-        raise InputError(
-            f"{cells.name} has no obs column {missing[0]!r} (present: {present}), a condition of the model. "
-            f"Say what it is for all cells: --condition.{missing[0]} VALUE"
-        )
     columns = {}
-    for name in names:
-        values: Any = given.get(name, cells.obs.get(name))
-        columns[name] = [values] * cells.n if isinstance(values, str) else values.astype(str).to_numpy()
+    for field in run.plan.vocabulary.fields:
+        values = _values_in(field, cells, given.get(field.name))
+        columns[field.name] = field_texts(field, [values] * cells.n if isinstance(values, str) else values)
     return pd.DataFrame(columns, index=cells.obs.index)
+
+
+@functools.singledispatch
+def _values_in(field: Any, cells: MeasuredCells, given: str | None) -> Any:
+    """One text for all cells, or a column."""
+    if given is not None:
+        return str(given)
+    if field.name in cells.obs:
+        return cells.obs[field.name].to_numpy()
+    if field.optional:
+        return ""
+    present = ", ".join(map(str, cells.obs.columns)) or "none"
+    raise InputError(
+        f"{cells.name} has no obs column {field.name!r} (present: {present}), a condition of the model. "
+        f"Say what it is for all cells: --condition.{field.name} VALUE"
+    )
+
+
+@_values_in.register
+def _(field: LibrarySizeField, cells: MeasuredCells, given: str | None) -> Any:
+    if given == OWN:
+        totals = np.asarray(cells.counts.sum(axis=1), np.float64).ravel()
+        return np.log(np.maximum(totals, 1.0)).round(6)
+    return "" if given is None else str(given)
 
 
 def panel_genes(path: pathlib.Path, panel: GenePanel) -> np.ndarray:

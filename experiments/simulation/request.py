@@ -4,6 +4,7 @@
 
 import abc
 import dataclasses
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from experiments.config_json import to_json
 from experiments.simulation.conditions import (
     N_CELLS,
     Unseen,
+    as_obs,
     check_conditions,
     check_guidance,
     condition_digests,
@@ -23,6 +25,7 @@ from experiments.simulation.conditions import (
 from experiments.simulation.injection import Injection, inject
 from experiments.simulation.keys import cell_keys, drawn_counts
 from experiments.simulation.provenance import run_provenance
+from experiments.simulation.unseen import UnseenEffects, unseen_effects
 from lingshu_jax.diffusion import SamplerConfig
 from lingshu_jax.vocabulary import content_hash
 
@@ -73,6 +76,11 @@ class Request(abc.ABC):
         """The counts of cells first..last: CSR (B, G). `progress` is told of the request as a whole."""
 
     @property
+    def remarks(self) -> dict[str, Any]:
+        """What goes into uns['lingshu'] beside the provenance: computed from the request, and no part of its hash."""
+        return {}
+
+    @property
     def hash(self) -> str:
         """Names the request: another one has another hash."""
         return content_hash([self.provenance, self.contents, self.n_cells, self.run.plan.panel.hash])
@@ -98,7 +106,7 @@ class Request(abc.ABC):
         bounds = range(0, self.n_cells, self.block)
         parts = [self.draw(first, min(first + self.block, self.n_cells), progress) for first in bounds]
         cells = anndata.AnnData(X=scipy.sparse.vstack(parts, format="csr"), obs=self.obs(0, self.n_cells), var=self.var)
-        cells.uns["lingshu"] = json.dumps(self.provenance)
+        cells.uns["lingshu"] = json.dumps(self.provenance | self.remarks)
         return cells
 
 
@@ -113,7 +121,7 @@ class SampleRequest(Request):
     seed: int
     unseen: Unseen
     rows: dict[str, np.ndarray]
-    """Vocabulary rows (C,) or (C, M) by field."""
+    """Vocabulary rows (C,) or (C, M), or numbers (C,), by field."""
     injection: Injection
 
     @classmethod
@@ -159,7 +167,19 @@ class SampleRequest(Request):
             "sampler": to_json(self.sampler),
             "unseen": self.unseen,
             "prior": self.injection.provenance,
+            "given": [field.name for field in self.run.plan.vocabulary.numbers if self.labels[field.name].any()],
         }
+
+    @functools.cached_property
+    def unseen_effects(self) -> UnseenEffects | None:
+        """How large the effects of perturbations without training cells are predicted to be; None without any."""
+        return unseen_effects(self.run, self.labels, self.unseen)
+
+    @property
+    def remarks(self) -> dict[str, Any]:
+        effects, injected = self.unseen_effects, self.injection.to_json()
+        told = {} if effects is None else {"unseen_effects": effects.to_json()}
+        return told | ({"injected": injected} if injected else {})
 
     @property
     def contents(self) -> list[Any]:
@@ -174,10 +194,9 @@ class SampleRequest(Request):
 
     def obs(self, first: int, last: int) -> pd.DataFrame:
         condition, replicate = self.places(first, last)
-        stems = ["_".join(row) or "cell" for row in self.labels.to_numpy(dtype=object)]
+        stems = ["_".join(filter(None, row)) or "cell" for row in self.labels.to_numpy(dtype=object)]
         names = [f"{stems[c]}_{i}" for c, i in zip(condition, replicate, strict=True)]
-        cells = self.labels.iloc[condition].set_axis(names, axis=0)
-        return cells.astype({name: pd.CategoricalDtype(sorted(set(self.labels[name]))) for name in cells})
+        return as_obs(self.labels, self.run.plan.vocabulary).iloc[condition].set_axis(names, axis=0)
 
     def draw(self, first: int, last: int, progress: Progress) -> Any:
         from lingshu_jax.diffusion import sample

@@ -15,9 +15,13 @@ from data_pipelines.progress import Progress, silent
 from experiments.run_data import run_data
 from experiments.simulation.conditions import vocabulary_rows
 from experiments.simulation.measured import MeasuredCells, labels_of_cells
+from lingshu_jax.vocabulary import ConditionField
 
 if TYPE_CHECKING:
     from experiments.load import LoadedRun
+
+GIVEN = "_given_library_size"
+"""Ends the names of bounds on -log p(cell | labels, library size)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,12 +54,21 @@ def score_cells(
         progress: called as progress(stage, done, total).
 
     Returns:
-        n rows: `nats`, `standard_error` (over draws), `genes` (measured ones), and `nats_per_gene`.
+        n rows: `nats`, `standard_error` (over draws), `genes` (measured ones), and `nats_per_gene`. Where the library
+        size is given, the names of the nats end in GIVEN: such bounds are not comparable with those without.
     """
+    given = GIVEN if library_size_given(run, labels) else ""
     nats, errors = _bound(run, cells, vocabulary_rows(labels, "error", run), scoring, progress, "bound")
     genes = int(cells.measured.sum())
-    columns = {"nats": nats, "standard_error": errors, "genes": genes, "nats_per_gene": nats / max(1, genes)}
+    per_gene = nats / max(1, genes)
+    columns = {f"nats{given}": nats, "standard_error": errors, "genes": genes, f"nats_per_gene{given}": per_gene}
     return pd.DataFrame(columns, index=pd.Index(cells.obs.index, name="cell"))
+
+
+def library_size_given(run: "LoadedRun", labels: pd.DataFrame) -> bool:
+    """Do the labels say how large the cells are?"""
+    field = run.plan.vocabulary.library_size
+    return field is not None and bool(labels[field.name].astype(bool).any())
 
 
 def labels_to_tell(run: "LoadedRun", cells: MeasuredCells, field: str, given: Mapping[str, str]) -> pd.DataFrame:
@@ -68,6 +81,9 @@ def labels_to_tell(run: "LoadedRun", cells: MeasuredCells, field: str, given: Ma
     if field not in vocabulary.names:
         raise InputError(f"--by {field!r} is no condition field of the model; it has: {', '.join(vocabulary.names)}.")
     known = vocabulary.field(field)
+    if not isinstance(known, ConditionField):
+        names = ", ".join(known.name for known in vocabulary.labelled)
+        raise InputError(f"--by {field} is a field of numbers: only labels can be told apart ({names or 'none'}).")
     return labels_of_cells(cells, run, {**given, field: [*known.controls, *known.labels][0]})
 
 
@@ -101,6 +117,7 @@ def label_posteriors(
         InputError: the model knows less than two labels of the field.
     """
     known = run.plan.vocabulary.field(field)
+    assert isinstance(known, ConditionField)  # of labels_to_tell
     names = [*known.controls[:1], *known.labels]
     if len(names) < 2:
         raise InputError(f"the model knows one label of {field} only, {names[0]!r}: there is nothing to tell apart.")
@@ -124,7 +141,8 @@ def surprising_genes(
     """What each gene adds to the bound, mean over the cells; over all genes this sums to the cells' mean bound.
 
     Returns:
-        A row per measured gene, the most surprising first: `nats`, `standard_error` (over cells), `mean_count`.
+        A row per measured gene, the most surprising first: `nats` (its name ends in GIVEN as in `score_cells`),
+        `standard_error` (over cells), `mean_count`.
     """
     from lingshu_jax.evaluation.surprise import gene_surprise
 
@@ -139,9 +157,10 @@ def surprising_genes(
         progress=lambda done, total: progress("surprise", done, total),
     )
     means = np.asarray(cells.counts.mean(axis=0)).ravel()
-    columns = {"nats": nats, "standard_error": errors, "mean_count": means}
+    name = f"nats{GIVEN}" if library_size_given(run, labels) else "nats"
+    columns = {name: nats, "standard_error": errors, "mean_count": means}
     table: Any = pd.DataFrame(columns, index=pd.Index(run.plan.panel.genes, name="gene"))
-    return table[cells.measured].sort_values("nats", ascending=False, kind="stable")
+    return table[cells.measured].sort_values(name, ascending=False, kind="stable")
 
 
 def _bound(
@@ -170,6 +189,7 @@ def _training_cells(run: "LoadedRun", field: str, names: list[str], store: Any) 
     """(L,) training cells of each label."""
     cells, split = run_data(run.folder, store)
     known = run.plan.vocabulary.field(field)
+    assert isinstance(known, ConditionField)
     found = cells.obs[field].iloc[split.train].astype(str).value_counts()
     merged = {name: int(found.get(name, 0)) for name in known.labels}
     if known.controls:

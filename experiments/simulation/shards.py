@@ -183,7 +183,7 @@ def _assemble(shards: _Shards, request: Request, out: pathlib.Path) -> None:
         blocks=shards.read(),
         entries=shards.entries(),
         dtype=request.dtype,
-        uns={UNS: json.dumps({**request.provenance, _REQUEST: request.hash})},
+        uns={UNS: json.dumps({**request.provenance, **request.remarks, _REQUEST: request.hash})},
     )
     write_contents(contents, out, shards.folder / f"whole{out.suffix}")
 

@@ -172,7 +172,8 @@ class _Process:
 
 def _distinct(start: np.ndarray, fields: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """A cell of each distinct (start tokens, conditions), and each cell's number among them."""
-    columns = [values.reshape(len(start), -1) for values in fields.values()]
+    # Numbers by their bits: one that is left out (NaN) is like itself.
+    columns = [np.ascontiguousarray(values).view(np.int32).reshape(len(start), -1) for values in fields.values()]
     if start.strides[0]:  # else all cells start alike
         digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in start]
         columns.append(np.frombuffer(b"".join(digests), np.int32).reshape(len(start), -1))

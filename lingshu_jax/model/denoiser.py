@@ -11,6 +11,7 @@ from lingshu_jax.kernels.gene_head import (
     GeneHead,
     KnownPlaces,
     all_logits,
+    mean_counts,
     patch_inputs,
     token_nll,
     token_table,
@@ -117,6 +118,10 @@ class Denoiser(nnx.Module):
         head = self.head_patches(self.patches(tokens), conditions)
         return to_panel(token_nll(head, self.patches(targets)), self.place[...])
 
+    def expected_counts(self, tokens: Int[Array, "B G"], conditions: Conditions | None) -> Float[Array, "B G"]:
+        """The mean count of every gene given the visible ones and the conditions."""
+        return to_panel(mean_counts(self.head_patches(self.patches(tokens), conditions)), self.place[...])
+
     def reference_nll(self, tokens: Int[Array, "B G"]) -> Float[Array, "B G"]:
         """-log-probability of every gene under the start alone, at the depth of the whole unmasked cell, nats."""
         patches = self.patches(tokens)
@@ -132,9 +137,18 @@ class Denoiser(nnx.Module):
         """The denoiser in the reverse process."""
         return DenoiserReverse(self)
 
-    def embed(self, tokens: Int[Array, "B G"], conditions: Conditions | None = None) -> Float[Array, "B D"]:
-        """Cell embedding: mean of the last patch states of an unmasked forward pass."""
-        return self.head_patches(self.patches(tokens), conditions).states.astype(jnp.float32).mean(axis=1)
+    def embed(self, tokens: Int[Array, "B G"], conditions: Conditions | None = None) -> Float[Array, "B E"]:
+        """Cell representation from an unmasked forward pass.
+
+        With gene factors (E = rank): what the summary token's last state says of every gene's log-rate, in coordinates
+        whose distances are those of log-rates. Without (E = width): the mean of the last patch states.
+        """
+        patches, conditions = self.patches(tokens), self._checked(conditions)
+        inputs = patch_inputs(patches, self.table(), None)
+        states, prefix = self._run(inputs, patches, conditions, self.start.depth(patches, conditions))
+        if self.factors is None:
+            return states.astype(jnp.float32).mean(axis=1)
+        return self.factors.coordinates(prefix[:, 0])
 
     def patches(self, tokens: Int[Array, "B G"]) -> Int[Array, "B P S"]:
         """Panel order to the patch layout."""
@@ -183,9 +197,23 @@ class Denoiser(nnx.Module):
         depth: Float[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B P D"], Float[Array, "B P S"] | None]:
         """Everything between the gene layers: compressed patches to their last states, and the shift of log-rates."""
-        conditions = conditions or {}
-        self.condition_tokens.check(conditions)
+        conditions = self._checked(conditions)
         depth = self.start.depth(tokens, conditions) if depth is None else depth
+        states, prefix = self._run(inputs, tokens, conditions, depth)
+        return states, self._tilt(tokens, depth, conditions, prefix)
+
+    def _checked(self, conditions: Conditions | None) -> Conditions:
+        self.condition_tokens.check(conditions or {})
+        return conditions or {}
+
+    def _run(
+        self,
+        inputs: Float[Array, "B P D"],
+        tokens: Int[Array, "B P S"],
+        conditions: Conditions,
+        depth: Float[Array, "B"] | None,
+    ) -> tuple[Float[Array, "B P D"], Float[Array, "B F D"]]:
+        """Last states of the patches, and of the positions before them."""
         prefix = self._prefix(tokens, depth, conditions)
         inputs = inputs + self.patch_embedding[...].astype(inputs.dtype)
         x = jnp.concatenate([prefix.astype(inputs.dtype), inputs], axis=1)
@@ -194,8 +222,7 @@ class Denoiser(nnx.Module):
         segment_ids = jnp.concatenate([jnp.ones(prefix.shape[:2], bool), measured], axis=1).astype(jnp.int32)
         rope = np.concatenate([np.full(prefix.shape[1], NOT_ROTATED), np.arange(inputs.shape[1])]).astype(np.int32)
         x = self.blocks(x, segment_ids, jnp.asarray(rope))
-        states = rms_norm(x[:, prefix.shape[1] :], self.final_norm[...])
-        return states, self._tilt(tokens, depth, conditions, x)
+        return rms_norm(x[:, prefix.shape[1] :], self.final_norm[...]), x[:, : prefix.shape[1]]
 
     def _prefix(
         self, tokens: Int[Array, "B P S"], depth: Float[Array, "B"] | None, conditions: Conditions
@@ -217,11 +244,11 @@ class Denoiser(nnx.Module):
         tokens: Int[Array, "B P S"],
         depth: Float[Array, "B"] | None,
         conditions: Conditions,
-        x: Float[Array, "B N D"],
+        prefix: Float[Array, "B F D"],
     ) -> Float[Array, "B P S"] | None:
         if depth is None:
             return None
         log_rate = jnp.broadcast_to(jnp.log(depth)[:, None, None], tokens.shape)
         if self.factors is not None:
-            log_rate = log_rate + self.factors.log_rate(x[:, 0], conditions, self.features)
+            log_rate = log_rate + self.factors.log_rate(prefix[:, 0], conditions, self.features)
         return self.start.tilt(log_rate)

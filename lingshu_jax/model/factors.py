@@ -14,7 +14,7 @@ from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.config import Features, LowRankFactors, NoFactors, TargetFeatures
 from lingshu_jax.model.parameters import ones, scaled_normal, zeros
-from lingshu_jax.model.rows import embed_rows
+from lingshu_jax.model.rows import embed_field
 from lingshu_jax.model.start import visible_counts
 from lingshu_jax.model.targets import TargetProjection
 from lingshu_jax.tokens import OVERFLOW
@@ -45,7 +45,7 @@ class GeneFactors(nnx.Module):
         self.norm = ones((width,), (None,))
         self.out = zeros((width, rank), ("embed", None))
         self.labels = nnx.Dict({field.name: zeros((field.rows, rank), (None, None)) for field in conditions.fields})
-        self.perturbation = conditions.perturbation and conditions.perturbation.name
+        self.vocabulary, self.perturbation = conditions, conditions.perturbation and conditions.perturbation.name
         told = isinstance(features, TargetFeatures)
         self.projection = TargetProjection(features.size, rank, scale=0.0, rngs=rngs) if told else None
 
@@ -64,12 +64,25 @@ class GeneFactors(nnx.Module):
 
         Labels act on the factors directly too: a perturbation's effect on the mean is low-rank, and seen in few cells.
         """
-        z = rms_norm(summary_state.astype(jnp.float32), self.norm[...]) @ self.out[...]
-        z = z + sum(embed_rows(self.labels[name][...], rows) for name, rows in conditions.items())
+        z = self._factors(summary_state)
+        told = (
+            embed_field(field, self.labels[field.name][...], conditions[field.name]) for field in self.vocabulary.fields
+        )
+        z = z + sum(told)
         if self.projection is not None and features is not None and self.perturbation is not None:
             z = z + self.projection(features, conditions[self.perturbation])
         # Bounded, so that a rate that grows with the counts it made cannot run away while a cell is drawn.
         return jnp.minimum(jnp.einsum("br,psr->bps", z, self.decode[...]), LARGEST_SHIFT)
+
+    def coordinates(self, summary_state: Float[Array, "B D"]) -> Float[Array, "B R"]:
+        """The state's own part of `log_rate`, rotated and scaled: distances are those of log-rates over all genes."""
+        decode = self.decode[...].reshape(-1, self.decode[...].shape[-1])
+        gram = decode.T @ decode
+        small = 1e-6 * jnp.trace(gram) * jnp.eye(len(gram))
+        return self._factors(summary_state) @ jnp.linalg.cholesky(gram + small)
+
+    def _factors(self, summary_state: Float[Array, "B D"]) -> Float[Array, "B R"]:
+        return rms_norm(summary_state.astype(jnp.float32), self.norm[...]) @ self.out[...]
 
 
 @functools.singledispatch

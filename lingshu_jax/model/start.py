@@ -24,8 +24,8 @@ from lingshu_jax.model.negative_binomial import log_token_mass
 from lingshu_jax.model.parameters import Fixed
 from lingshu_jax.model.rows import embed_rows, index_of
 from lingshu_jax.model.statistics import StartStatistics
-from lingshu_jax.tokens import OVERFLOW, VOCAB_SIZE
-from lingshu_jax.vocabulary import ConditionVocabulary
+from lingshu_jax.tokens import MASK, OVERFLOW, VOCAB_SIZE
+from lingshu_jax.vocabulary import FARTHEST, ConditionVocabulary
 
 MEAN_FLOOR = 1e-8
 SMALLEST_LOG_VARIANCE = 1e-6
@@ -75,8 +75,9 @@ class DepthStart(NoStart):
         self.table = Fixed(_table(layout, None))
         self.mean, self.dispersion = Fixed(np.zeros(shape, np.float32)), Fixed(np.ones(shape, np.float32))
         self.log_variance = Fixed(np.zeros((), np.float32))
-        self.mean_effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.fields})
-        self.spread_effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.fields})
+        self.mean_effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.labelled})
+        self.spread_effects = nnx.Dict({f.name: Fixed(np.zeros(f.rows, np.float32)) for f in vocabulary.labelled})
+        self.library_size = vocabulary.library_size
         if statistics is not None:
             mean = np.maximum(statistics.mean, MEAN_FLOOR)
             self.table = Fixed(_table(layout, log_token_mass(mean, statistics.dispersion)))
@@ -92,15 +93,35 @@ class DepthStart(NoStart):
     def depth(
         self, tokens: Int[Array, "B P S"], conditions: Conditions, keys: Key[Array, "B"] | None = None
     ) -> Float[Array, "B"]:
-        """Posterior mean under a gamma prior; genes weigh by inverse variance. With every gene masked, what the labels
+        """Where the library size is given, that over what the measured genes hold in the average cell. Else the
+        posterior mean under a gamma prior; genes weigh by inverse variance. With every gene masked, what the labels
         tell: 1 without labels."""
+        depth, field = self._posterior(tokens, conditions, keys), self.library_size
+        if field is None or field.name not in conditions:
+            return depth
+        log_library = conditions[field.name]
+        farthest = FARTHEST * field.scale
+        library = jnp.exp(jnp.clip(log_library, field.mean - farthest, field.mean + farthest))
+        expected = jnp.where(tokens <= MASK, self.mean[...], 0.0).sum((1, 2))
+        return jnp.where(jnp.isnan(log_library), depth, library / jnp.maximum(expected, MEAN_FLOOR))
+
+    def _posterior(
+        self, tokens: Int[Array, "B P S"], conditions: Conditions, keys: Key[Array, "B"] | None
+    ) -> Float[Array, "B"]:
+        """Its mean, or a draw from it, given visible genes and labels."""
         mean = self.mean[...]
         weight = 1.0 / (1.0 + mean / self.dispersion[...])
         visible = tokens <= OVERFLOW
         observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
         expected = jnp.where(visible, mean * weight, 0.0).sum((1, 2))
         told, spread = (
-            jnp.exp(sum(embed_rows(effects[name][...], index_of(rows)) for name, rows in conditions.items()))
+            jnp.exp(
+                sum(
+                    embed_rows(effects[name][...], index_of(rows))
+                    for name, rows in conditions.items()
+                    if name in effects
+                )
+            )
             for effects in (self.mean_effects, self.spread_effects)
         )
         # The gamma prior with the variance of a log-normal of the observed log-variance.

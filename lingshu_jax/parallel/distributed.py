@@ -9,7 +9,9 @@ import ctypes
 import functools
 import json
 import os
+import queue
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,7 +28,8 @@ START_AGAIN = 75
 """Exit status of a process that stopped early through no fault of the run's settings: start it again."""
 WAIT_SECONDS = 1800
 """How long a decision of process 0, as reading data or verifying a checkpoint, may take."""
-_LEAVE_SECONDS, _PATIENCE_SECONDS = 10, 3
+_LEAVE_SECONDS, _PATIENCE_SECONDS, _GLANCE_SECONDS = 10, 3, 0.5
+_FAILED = "lingshu/failed/"
 _heartbeat_seconds = 0
 _uses: collections.Counter[str] = collections.Counter()
 
@@ -114,6 +117,46 @@ def barrier(name: str, *, seconds: float = WAIT_SECONDS) -> None:
         ) from error
 
 
+class OtherFailed(RuntimeError):
+    """Another process could not do its part of what all do together; says which and why."""
+
+
+def together[T](act: Callable[[], T], reason: Callable[[Exception], str]) -> T:
+    """Do something that waits for all processes inside; where one cannot do its part, none waits for it.
+
+    Args:
+        act: what to do; it is left alone, in a thread, when another process has failed.
+        reason: why, in a phrase for the others.
+
+    Raises:
+        OtherFailed: another process has failed in this or any earlier such act.
+        Exception: what `act` raised here.
+    """
+    if not several():
+        return act()
+    client: Any = jax_distributed.global_state.client
+    done: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((act(), None))
+        except Exception as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        with contextlib.suppress(queue.Empty):
+            value, error = done.get(timeout=_GLANCE_SECONDS)
+            break
+        for path, why in client.key_value_dir_get(_FAILED):
+            raise OtherFailed(f"process {path.rsplit('/', 1)[1]} says: {why}")
+    if error is not None:
+        key = f"{_FAILED}{jax_distributed.global_state.process_id}"
+        client.key_value_set(key, reason(error), allow_overwrite=True)
+        raise error
+    return value
+
+
 @contextlib.contextmanager
 def shared_fate() -> Iterator[None]:
     """While in this context, an error that is due to a process that died ends this one as its death does.
@@ -153,8 +196,9 @@ def _key(name: str) -> str:
 
 
 def _end(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # whoever read it may be gone
+            stream.flush()
     os._exit(status)
 
 

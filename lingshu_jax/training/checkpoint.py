@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +13,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from lingshu_jax.parallel.distributed import lead, several
+from lingshu_jax.buckets import in_bucket
+from lingshu_jax.buckets.checkpoints import FINISHED, teach_orbax
+from lingshu_jax.parallel.distributed import lead, several, together
 from lingshu_jax.training.integrity import CHECKSUMS, damage, difference, has_checksums, write_checksums
 from lingshu_jax.training.saving import WATCHED
 from lingshu_jax.training.state import TrainState
@@ -43,7 +46,7 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; checkpoint n is the state before step n. Saves in the background.
+    """The checkpoints of one run; checkpoint n is the state before step n. Saves in the background.
 
     Opening looks for damage: every file's size, and the contents of the newest checkpoint. Of damaged ones `warn` is
     told; a training run sets them aside, beside the folder.
@@ -51,7 +54,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: Path | str,
+        folder: Path | epath.Path | str,
         *,
         keep: int = 3,
         keep_every: int | None = None,
@@ -62,7 +65,7 @@ class Checkpoints:
         """Open (or, unless read-only, create) the folder. Every process of a run must open it.
 
         Args:
-            folder: where the checkpoints are.
+            folder: where the checkpoints are; or a gs:// or s3:// URL.
             keep: how many of the newest are kept, beside the best one.
             keep_every: those of steps that this divides are kept as well.
             read_only: nothing is written, and nothing moved.
@@ -72,10 +75,14 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
         """
-        self._folder = epath.Path(folder)
+        self._in_bucket = in_bucket(folder)
+        if self._in_bucket:
+            teach_orbax()
+        self._folder = epath.Path(folder) if self._in_bucket else epath.Path(folder).resolve()
         self._items = None if items is None else tuple(items)
         self._keep, self._keep_every, self._read_only = keep, keep_every, read_only
         self._saving: int | None = None
+        self._given_up = False
         inspected = lead("checkpoints", lambda: self._inspect(warn))
         self._whole: list[int] = inspected["whole"]
         self._damaged = {int(step): what for step, what in inspected["damaged"].items()}
@@ -117,7 +124,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )
         try:
-            self._manager.save(step, args=items, metrics=watched, force=True)
+            together(lambda: self._manager.save(step, args=items, metrics=watched, force=True), reason_of)
         except Exception as error:
             self._give_up(error)
 
@@ -130,8 +137,7 @@ class Checkpoints:
         if self._saving is None:
             return
         try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
+            together(self._finish, reason_of)
         except Exception as error:
             self._give_up(error)
         self._whole.append(self._saving)
@@ -161,6 +167,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait for the save that is under way; what became of it is not told (`wait` does)."""
+        if self._given_up and several():
+            return  # the others may wait for a part of it that will not come
         try:
             self._manager.close()
         except Exception as error:
@@ -187,7 +195,15 @@ class Checkpoints:
             create=not self._read_only,
             cleanup_tmp_directories=clean and not self._read_only,
         )
-        return ocp.CheckpointManager(self._folder, options=options)
+        manager = ocp.CheckpointManager(self._folder, options=options)
+        # After a failure it would wait ten minutes for the others, which wait for this process, before it tells.
+        progress = manager._save_progress_tracker
+        progress.set = _unless_failing(progress.set)
+        return manager
+
+    def _finish(self) -> None:
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
 
     def _sum_files(self) -> None:
         """Called on process 0, in the background, when all files are written and the folder has not got its name."""
@@ -198,7 +214,8 @@ class Checkpoints:
 
     def _remove_partial(self, step: int | None) -> None:
         """Free what a failed save has taken; other files of it may still be on their way."""
-        for folder in self._folder.glob(f"{step}{_PARTIAL}*"):
+        partial = [self._folder / str(step)] if self._in_bucket else self._folder.glob(f"{step}{_PARTIAL}*")
+        for folder in partial:
             for _ in range(_ATTEMPTS):
                 try:
                     folder.rmtree()
@@ -211,6 +228,7 @@ class Checkpoints:
     def _give_up(self, error: Exception) -> None:
         """Leave nothing half-written, and be ready for another save."""
         step, self._saving = self._saving, None
+        self._given_up = True
         if not several():  # opening again waits for all processes, of which some may not know yet
             self.close()
             self._remove_partial(step)
@@ -219,7 +237,7 @@ class Checkpoints:
 
     def _inspect(self, warn: Callable[[str], None]) -> dict[str, Any]:
         """Which checkpoints are whole; sets the others aside. On process 0."""
-        steps = sorted(int(path.name) for path in _listed(self._folder) if path.name.isdigit())
+        steps = sorted(int(path.name) for path in _listed(self._folder) if path.name.isdigit() and self._named(path))
         damaged = {step: what for step in steps if (what := difference(self._folder / str(step), self._items))}
         for step in reversed([step for step in steps if step not in damaged]):
             what = damage(self._folder / str(step), self._items)
@@ -237,6 +255,10 @@ class Checkpoints:
         if whole and not has_checksums(self._folder / str(max(whole))):
             warn(f"checkpoint {self._folder / str(max(whole))} has no {CHECKSUMS}: it is used unchecked.")
         return {"whole": whole, "damaged": damaged}
+
+    def _named(self, folder: epath.Path) -> bool:
+        """Whether a checkpoint is finished: on a disk it has its name only then, in a bucket a last object says so."""
+        return not self._in_bucket or (folder / FINISHED).exists()
 
     def _set_aside(self, step: int) -> epath.Path:
         """Move a damaged checkpoint out of the way of the one that will be saved at its step."""
@@ -271,6 +293,16 @@ class Checkpoints:
 
 def _listed(folder: epath.Path) -> Iterable[epath.Path]:
     return list(folder.iterdir()) if folder.exists() else []
+
+
+def _unless_failing[**P](act: Callable[P, None]) -> Callable[P, None]:
+    """`act`, but nothing where it is called on the way out of an error."""
+
+    def act_or_not(*args: P.args, **kwargs: P.kwargs) -> None:
+        if sys.exception() is None:
+            act(*args, **kwargs)
+
+    return act_or_not
 
 
 def _watched(metrics: dict[str, float] | None) -> float:

@@ -15,6 +15,9 @@ class OptimizerConfig:
     """Learning rate at the last step, as a share of the peak."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices; norms and vectors have none."""
+    perturbation_decay: float | None = None
+    """Decoupled weight decay of perturbations' own rows, in a model with target features: the larger, the more the
+    features must tell. None: as for matrices."""
     b1: float = 0.9
     """Decay of the first moment."""
     b2: float = 0.99
@@ -29,6 +32,8 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.warmup_steps must be >= 0, got {self.warmup_steps}.")
         if self.weight_decay < 0:
             raise ValueError(f"optimizer.weight_decay must be >= 0, got {self.weight_decay}.")
+        if self.perturbation_decay is not None and self.perturbation_decay < 0:
+            raise ValueError(f"optimizer.perturbation_decay must be >= 0, got {self.perturbation_decay}.")
         if not 0.0 <= self.final_share <= 1.0:
             raise ValueError(f"optimizer.final_share must be in [0, 1], got {self.final_share}.")
         for name in ("b1", "b2"):
@@ -64,6 +69,9 @@ class TrainingConfig:
     """A loss so many robust standard deviations above the running median is reported with its batch. 0: never."""
     condition_dropout: float = 0.1
     """Share of cells whose perturbation is replaced by the null condition. 0: the model knows no null."""
+    number_dropout: float = 0.2
+    """Share of cells of which a number field (dose, library size) is left out, each field by itself, so that cells can
+    be drawn without it; in (0, 1)."""
     log_every: int = 50
     """Steps between two lines of metrics."""
     evaluate_every: int = 1000
@@ -101,6 +109,8 @@ class TrainingConfig:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}.")
         if not 0.0 <= self.condition_dropout < 1.0:
             raise ValueError(f"training.condition_dropout must be in [0, 1), got {self.condition_dropout}.")
+        if not 0.0 < self.number_dropout < 1.0:
+            raise ValueError(f"training.number_dropout must be in (0, 1), got {self.number_dropout}.")
         if self.batch_size % 32:
             below = max(32, self.batch_size // 32 * 32)
             raise ValueError(

@@ -23,7 +23,7 @@ def take_over(fresh: Any, parent: Any) -> Any:
     known = dict(_leaves(parent))
 
     def take(path: Any, leaf: Any) -> Any:
-        old = known.get(_name(path))
+        old = known.get(parameter_name(path))
         if old is None:
             return leaf
         return old if old.shape == leaf.shape else jnp.asarray(leaf).at[: old.shape[0]].set(old)
@@ -42,7 +42,7 @@ def take_over_fixed(fresh: Any, parent: Any, kept: np.ndarray) -> Any:
     known = {name: np.asarray(value) for name, value in _leaves(parent)}
 
     def take(path: Any, leaf: Any) -> Any:
-        name, value = _name(path), np.array(leaf)
+        name, value = parameter_name(path), np.array(leaf)
         old = known.get(name)
         if old is None or name in ("place", "gene_at", "target_features"):
             return value
@@ -68,7 +68,7 @@ def parameter_names(params: Any) -> list[str]:
 
 def frozen_mask(params: Any, patterns: tuple[str, ...]) -> Any:
     """Tree of bools: which parameters a pattern names: a part ('blocks'), a parameter, or a regular expression."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: is_frozen(_name(path), patterns), params)
+    return jax.tree_util.tree_map_with_path(lambda path, _: is_frozen(parameter_name(path), patterns), params)
 
 
 def is_frozen(name: str, patterns: tuple[str, ...]) -> bool:
@@ -77,8 +77,9 @@ def is_frozen(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    return [(parameter_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _name(path: Any) -> str:
+def parameter_name(path: Any) -> str:
+    """Dotted name of a leaf of the parameters, as `blocks.qkv`."""
     return ".".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))

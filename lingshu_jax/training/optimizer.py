@@ -4,17 +4,28 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from lingshu_jax.training.config import OptimizerConfig
-from lingshu_jax.training.inherit import frozen_mask
+from lingshu_jax.training.inherit import frozen_mask, parameter_name
+from lingshu_jax.vocabulary import ConditionField
+
+# R rows of a table, D width
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, *, frozen: tuple[str, ...] = ()
+    config: OptimizerConfig, steps: int, *, frozen: tuple[str, ...] = (), perturbation: ConditionField | None = None
 ) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps` steps; what a `frozen` pattern names stays as it is, moments and all."""
-    optimizer = _adamw(config, steps)
+    """The optimizer of a run of `steps` steps.
+
+    Args:
+        config: its settings.
+        steps: of the whole run.
+        frozen: patterns; what they name stays as it is, moments and all.
+        perturbation: the field whose labels' rows have a weight decay of their own, where the settings say one.
+    """
+    optimizer = _adamw(config, steps, perturbation)
     if not frozen:
         return optimizer
     still = optax.masked(optax.set_to_zero(), functools.partial(frozen_mask, patterns=frozen))
@@ -22,13 +33,36 @@ def make_optimizer(
     return optax.chain(still, optimizer, still)
 
 
-def _adamw(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config, steps), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices
-        ),
+def _adamw(config: OptimizerConfig, steps: int, perturbation: ConditionField | None) -> optax.GradientTransformation:
+    if config.perturbation_decay is None or perturbation is None:
+        decay = optax.add_decayed_weights(config.weight_decay, mask=_matrices)
+    else:
+        decay = _decay_with_rows(config.weight_decay, config.perturbation_decay, perturbation)
+    adamw = optax.chain(
+        optax.scale_by_adam(b1=config.b1, b2=config.b2),
+        decay,
+        optax.scale_by_learning_rate(learning_rate(config, steps)),
     )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+
+
+def _decay_with_rows(of_matrices: float, of_rows: float, perturbation: ConditionField) -> optax.GradientTransformation:
+    """Weight decay of matrices, and another one of the rows (R, D) that perturbations have of their own: their labels',
+    not those of null and control."""
+    tables = {f"{part}.{perturbation.name}" for part in ("condition_tokens.tables", "factors.labels")}
+
+    def decayed(path: Any, update: Any, leaf: Any) -> Any:
+        if not is_matrix(path, leaf):
+            return update
+        if parameter_name(path) not in tables:
+            return update + of_matrices * leaf
+        own = jnp.arange(len(leaf))[:, None] >= perturbation.first_row
+        return update + jnp.where(own, of_rows, of_matrices) * leaf
+
+    def update(updates: Any, params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(decayed, updates, params)
+
+    return optax.stateless(update)
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

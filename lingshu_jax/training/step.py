@@ -23,7 +23,7 @@ from lingshu_jax.training.state import ModelParts, TrainState
 from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
-_DROPOUT_STREAM, _NOISE_STREAM, _ROW_STREAM = 0, 1, 2
+_DROPOUT_STREAM, _NOISE_STREAM, _ROW_STREAM, _NUMBER_STREAM = 0, 1, 2, 3
 
 
 def make_step(
@@ -78,6 +78,13 @@ def jit_step(
                 config.condition_dropout,
             )
             conditions = drop_own_rows(conditions, model, part["position"], jax.random.fold_in(key, _ROW_STREAM))
+            conditions = drop_numbers(
+                conditions,
+                model.conditions,
+                part["position"],
+                jax.random.fold_in(key, _NUMBER_STREAM),
+                config.number_dropout,
+            )
             noise_key = jax.random.fold_in(key, _NOISE_STREAM)
             return training_loss(model, tokens, conditions, part["position"], noise_key, known)
 
@@ -147,3 +154,19 @@ def drop_perturbation(
         return conditions
     draws = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(position)
     return {**conditions, field.name: jnp.where(draws < rate, NULL_ROW, conditions[field.name])}
+
+
+def drop_numbers(
+    conditions: dict[str, Array],
+    vocabulary: ConditionVocabulary,
+    position: Int[Array, "B"],
+    key: Key[Array, ""],
+    rate: float,
+) -> dict[str, Array]:
+    """Leave each number of a random share of the cells out (NaN), so that a request may do so; fields one by one."""
+
+    def kept(number: Array, field: int) -> Array:
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), field))(position)
+        return jnp.where(jax.vmap(jax.random.uniform)(keys) < rate, jnp.nan, number)
+
+    return conditions | {field.name: kept(conditions[field.name], i) for i, field in enumerate(vocabulary.numbers)}

@@ -9,6 +9,7 @@ import scipy.sparse
 from data_pipelines import CellStore, Columns, InputError, ingest, load_split, load_statistics, make_split
 from data_pipelines.location import Location
 from data_pipelines.splits import RandomCells
+from tests.buckets import new_bucket, s3_server
 
 
 @pytest.fixture
@@ -65,3 +66,10 @@ def test_a_folder_is_a_path_and_a_bucket_is_none(tmp_path):
     assert pathlib.Path(Location(tmp_path)) == tmp_path
     with pytest.raises(TypeError, match="no folder of this machine"):
         os.fspath(Location("gs://bucket/store"))
+
+
+def test_another_s3_server_is_found_by_the_environment():
+    with s3_server() as environment:
+        place = Location(f"{new_bucket(environment)}/stores/a")
+        place.write("x/y", b"z")
+        assert place.read("x/y") == b"z" and place.list_keys() == ["x/y"]

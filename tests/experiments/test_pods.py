@@ -1,6 +1,7 @@
 """Several processes train one run: killed, stopped and started again, its losses stay the same."""
 
 import random
+import resource
 import shutil
 import signal
 import time
@@ -162,3 +163,38 @@ def test_ten_kills(store, tmp_path, processes):
     if processes == 2:
         assert losses(tmp_path, "run") == losses(tmp_path, "whole")
     same_losses(losses(tmp_path, "run"), losses(tmp_path, "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [0, 1])
+def test_a_disk_that_is_full_for_one_process_ends_all_and_the_run_goes_on(store, tmp_path, whole, full):
+    command = arguments(store, tmp_path, "run")
+    started = start_several(command, 2, devices=DEVICES)
+    wait_for_checkpoint(tmp_path, "run", started)
+    resource.prlimit(started[full].pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    begin = time.monotonic()
+    ended = end(started)
+    kept = saved_steps(tmp_path, "run")[-1]
+    assert [status for status, _ in ended] == [2, 2] and time.monotonic() - begin < 200, ended
+    for number, (_, said) in enumerate(ended):
+        (line,) = [line for line in said.splitlines() if line.startswith("lingshu train: stopped: the checkpoint of")]
+        why = "(File too large)" if number == full else f"(process {full} says: File too large)"
+        assert why in line and f"The checkpoint of step {kept} is kept. Make room" in line
+        assert "Traceback" not in said, said
+    assert f"resumes at step {kept}" in finish(command, 2)
+    assert losses(tmp_path, "run") == whole
+
+
+@pytest.mark.slow
+def test_a_second_sigterm_ends_its_process_at_once_and_the_others_after_it(store, tmp_path, whole):
+    """The first ones are one request; the next one, while all save, ends the process."""
+    command = arguments(store, tmp_path, "run")
+    started = start_several(command, 2, devices=DEVICES)
+    wait_for_checkpoint(tmp_path, "run", started)
+    while started[1].poll() is None:
+        started[1].send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    (status, said), (victim, _) = end(started)
+    assert (status, victim) == (75, -signal.SIGTERM) and "lost process 1: it ended" in said and "Traceback" not in said
+    assert "resumes at step" in finish(command, 2)
+    assert losses(tmp_path, "run") == whole

@@ -113,7 +113,13 @@ def test_a_prior_tells_genes_and_says_how_many(runs, loaded, tmp_path, capsys):
     assert "0 to 1 genes injected per condition (2 conditions)" in capsys.readouterr().out
     cells = anndata.read_h5ad(out)
     assert (cells.X[:5, place].toarray() == 91).all() and (cells.X[5:, place].toarray() != 91).any()
-    told = json.loads(cells.uns["lingshu"])["prior"]
+    stored = json.loads(cells.uns["lingshu"])
+    told, injected = stored["prior"], stored["injected"]
+    assert injected["genes"] == [gene]
+    assert {entry["labels"]["cell_line"]: entry["genes"] for entry in injected["conditions"]} == {
+        "line_A": [0],
+        "line_B": [],
+    }
     assert told["kind"] == "TablePrior" and told["genes"] == [1, 0]
 
 

@@ -151,6 +151,30 @@ def test_an_end_that_cannot_be_saved_is_told_in_one_line(store, tmp_path, capsys
     assert "Traceback" not in said and "Training goes on; the next save tries again." in said
 
 
+def test_a_profile_beyond_the_last_step_is_refused(store, tmp_path, capsys):
+    assert run(train_arguments(store, tmp_path, *SHORT, "--profile", "10:13")) == 2
+    assert "--profile 10:13 reaches beyond the run's last step, 11. Write START:STOP with STOP <= 12" in (
+        capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_beyond_the_last_step_is_anothers(store, runs, tmp_path, capsys):
+    copy = RunFolder(tmp_path / "perturb" / "tiny")
+    shutil.copytree(find_run("tiny", runs).path, copy.path)
+    (copy.checkpoints / "12").rename(copy.checkpoints / "40")
+    assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT)) == 2
+    assert "checkpoints/40 lies beyond the run's last step, 12: another run's. Move it away" in capsys.readouterr().err
+
+
+def test_runs_in_a_folder_that_is_not_mounted_are_refused(store, tmp_path, capsys):
+    (tmp_path / "runs").symlink_to(tmp_path / "not-mounted")
+    assert run(train_arguments(store, tmp_path / "runs", *SHORT)) == 2
+    assert "runs is a symbolic link to" in capsys.readouterr().err
+    assert run(["runs", "--runs", str(tmp_path / "runs")]) == 2
+    assert "not-mounted, which is not there. Mount or make that folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", "", "latest", "-x y", "n" * 200])
 def test_names_that_no_reference_finds_are_refused(name, store, tmp_path, capsys):
     assert run(train_arguments(store, tmp_path, f"--run={name}")) == 2

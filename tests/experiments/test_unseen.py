@@ -1,14 +1,24 @@
 """Perturbations without training cells, through the features of their targets."""
 
+import dataclasses
+import json
+
+import anndata
+import jax
 import numpy as np
 import pandas as pd
 import pytest
+from flax import nnx
 
 from data_pipelines import CellStore, load_split, simulate_screen
 from data_pipelines.errors import InputError
 from experiments import load_run
 from experiments.__main__ import run
+from experiments.simulation.conditions import vocabulary_rows
+from experiments.simulation.unseen import UnseenEffects, unseen_effects
 from lingshu_jax.diffusion import GeometricSchedule, SamplerConfig
+from lingshu_jax.kernels.gene_head import token_counts
+from lingshu_jax.tokens import MASK
 from tests.experiments.conftest import COLUMNS, train_arguments
 
 SAMPLER = SamplerConfig(schedule=GeometricSchedule(steps=3), cells_per_device=8)
@@ -72,6 +82,69 @@ def test_a_feature_file_that_is_not_there_is_refused(store, tmp_path, capsys):
     features = ["--model.features", "target", "--model.features.source", "no.npz"]
     assert run(train_arguments(store, tmp_path, "--run", "x", *SHORT, *features)) == 2
     assert "--model.features.source no.npz: no such file" in capsys.readouterr().err
+
+
+def test_effects_of_unseen_targets_are_told_beside_those_of_seen_ones(told, store, capsys):
+    unseen, seen = held_out(store), told.plan.vocabulary.perturbation.labels
+    table = asked(*unseen, seen[0], "non-targeting", n=1)
+    effects = unseen_effects(told, table.drop(columns="n_cells"), "features")
+    assert list(effects.ratios) == unseen and effects.context == ("line_A",)
+    assert all(np.isfinite(ratio) and ratio > 0 for ratio in effects.ratios.values())
+    labels = table.drop(columns="n_cells")
+    sizes = effect_sizes(told, [*seen, *unseen])
+    expected = sizes[len(seen) :] / np.median(sizes[: len(seen)])
+    np.testing.assert_allclose(list(effects.ratios.values()), expected, rtol=1e-3)
+    # Without their features all unseen targets are one.
+    blind = dataclasses.replace(told, model=without_projection(told))
+    np.testing.assert_allclose(np.ptp(list(unseen_effects(blind, labels, "features").ratios.values())), 0, atol=1e-5)
+    assert unseen_effects(told, table.drop(columns="n_cells"), "null") is None
+    assert unseen_effects(told, asked(seen[0]).drop(columns="n_cells"), "features") is None
+
+
+def effect_sizes(told, targets):
+    """Norm of the change of log expression from control in line A, from all logits of masked cells."""
+    labels = asked("non-targeting", *targets).drop(columns="n_cells")
+    rows = vocabulary_rows(labels, "features", told)
+    logits = told.model(np.full((len(labels), told.model.genes), MASK), rows)
+    means = np.asarray(jax.nn.softmax(logits, axis=-1) @ token_counts())
+    expression = np.log1p(means / means.sum(1, keepdims=True) * 10_000)
+    return np.linalg.norm(expression[1:] - expression[0], axis=1)
+
+
+def without_projection(told):
+    graph, state = nnx.split(told.model)
+    flat = [(path, leaf * 0.0 if "projection" in path else leaf) for path, leaf in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def test_a_job_says_it_in_one_line_and_keeps_it_in_the_provenance(told, store, tmp_path, capsys):
+    unseen, out = held_out(store)[:2], tmp_path / "cells.h5ad"
+    asked(*unseen, n=2).to_csv(tmp_path / "table.csv", index=False)
+    given = ["--runs", str(told.folder.path.parent.parent), "--conditions", str(tmp_path / "table.csv")]
+    steps = ["--sampler.schedule.steps", "2", "--unseen", "features", "--out", str(out)]
+    assert run(["sample", "told", *given, *steps]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("predicted effect of ")]
+    assert len(lines) == 1 and "2 unseen perturbations in line_A" in lines[0]
+    stored = json.loads(anndata.read_h5ad(out).uns["lingshu"])["unseen_effects"]
+    assert set(stored["ratios"]) == set(unseen) and stored["context"] == ["line_A"]
+
+
+def test_weak_effects_are_warned_of_by_name():
+    effects = UnseenEffects(("A549",), {f"G{i}": 0.01 * i for i in range(12)} | {"STRONG": 1.5})
+    assert effects.weak[:2] == ["G0", "G1"] and "STRONG" not in effects.weak
+    assert "G7 (0.07) and 4 more is below 0.2" in effects.warning and "G8" not in effects.warning
+    assert (
+        str(effects) == "predicted effect of 13 unseen perturbations in A549: 0.06 of that of seen ones (median; "
+        "0.00 to 1.50)"
+    )
+    strong = UnseenEffects((), {"STRONG": 1.5})
+    assert strong.warning is None and str(strong) == "predicted effect of unseen STRONG: 1.50 of that of seen ones"
+
+
+def test_a_decay_of_own_rows_is_for_models_with_features(store, tmp_path, capsys):
+    decay = ["--optimizer.perturbation-decay", "0.1"]
+    assert run(train_arguments(store, tmp_path, "--run", "x", *SHORT, *decay)) == 2
+    assert "add --model.features target" in capsys.readouterr().err
 
 
 def log_mean(counts):

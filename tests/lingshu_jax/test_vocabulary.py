@@ -1,5 +1,7 @@
 import json
+import math
 
+import numpy as np
 import pytest
 
 from lingshu_jax.vocabulary import (
@@ -8,6 +10,8 @@ from lingshu_jax.vocabulary import (
     ConditionField,
     ConditionVocabulary,
     GenePanel,
+    LibrarySizeField,
+    NumberField,
     UnknownLabel,
     nearest,
 )
@@ -102,3 +106,61 @@ def test_new_labels_get_rows_behind_the_known_ones():
         assert both.field("target").row(label) == old.field("target").row(label)
     with pytest.raises(ValueError, match="'line' was a category and would become a perturbation"):
         old.extended(ConditionVocabulary((ConditionField(name="line", kind="perturbation", controls=("c",)),)))
+
+
+DOSE = NumberField(name="dose", mean=2.0, scale=0.5)
+MEASURED = ConditionVocabulary((*VOCABULARY.fields, DOSE, LibrarySizeField(mean=8.0, scale=0.4)))
+
+
+def test_fields_of_numbers_stand_beside_labels_and_survive_json():
+    again = ConditionVocabulary.from_json(json.loads(json.dumps(MEASURED.to_json())))
+    assert again == MEASURED and hash(again) == hash(MEASURED) and again.hash != VOCABULARY.hash
+    assert [field.name for field in again.labelled] == ["line", "target"]
+    assert [field.name for field in again.numbers] == ["dose", "log_library_size"]
+    assert again.library_size == LibrarySizeField(mean=8.0, scale=0.4) and VOCABULARY.library_size is None
+    assert again.contexts == VOCABULARY.contexts and again.perturbation == PERTURBATION
+
+
+def test_a_vocabulary_from_before_there_were_numbers_opens():
+    old = {
+        "fields": [
+            {"name": "line", "kind": "category", "labels": ["A549", "K562"], "controls": []},
+            {"name": "target", "kind": "perturbation", "labels": ["A"], "controls": ["PBS"], "unseen": ["B"]},
+        ]
+    }
+    vocabulary = ConditionVocabulary.from_json(old)
+    assert vocabulary.names == ("line", "target") and vocabulary.numbers == ()
+    assert vocabulary.perturbation.unseen == ("B",)
+    assert "numbers" not in str(vocabulary.to_json())
+
+
+def test_a_number_has_one_text_and_may_be_left_out():
+    assert {DOSE.text(value) for value in (2, 2.0, "2", " 2.00 ", np.float32(2))} == {"2.0"}
+    assert {DOSE.text(value) for value in ("", "nan", float("nan"), None, "NA")} == {""}
+    assert DOSE.number("1.5") == 1.5 and math.isnan(DOSE.number(""))
+
+
+@pytest.mark.parametrize("value", ["high", "inf", float("-inf"), "1,5"])
+def test_what_is_no_finite_number_is_refused_by_name(value):
+    with pytest.raises(UnknownLabel, match=r"^dose '.*' is no finite number"):
+        DOSE.text(value)
+
+
+def test_a_number_far_from_all_training_cells_is_refused():
+    assert DOSE.text(6.9) == "6.9"
+    with pytest.raises(UnknownLabel, match=r"dose 7.1 lies more than 10 standard deviations .*mean 2, .*deviation 0.5"):
+        DOSE.text(7.1)
+
+
+def test_an_extended_vocabulary_keeps_mean_and_scale():
+    new = ConditionVocabulary((ConditionField(name="line", labels=("C",)), NumberField(name="dose", mean=9.0)))
+    both = MEASURED.extended(new)
+    assert both.names == ("line", "dose") and both.field("dose") == DOSE
+    assert both.field("line").labels == ("A549", "K562", "C")
+    with pytest.raises(ValueError, match="field 'dose' was a number and would become a category"):
+        MEASURED.extended(ConditionVocabulary((ConditionField(name="dose", labels=("low",)),)))
+
+
+def test_a_scale_must_be_positive():
+    with pytest.raises(ValueError, match="'dose' needs a finite mean and a scale > 0"):
+        NumberField(name="dose", scale=0.0)

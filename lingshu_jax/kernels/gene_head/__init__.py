@@ -6,6 +6,7 @@ array exists; logits are formed one slot at a time, so no (B, G, V) array exists
 
 from lingshu_jax.kernels.gene_head.cross_entropy import token_nll, weighted_cross_entropy
 from lingshu_jax.kernels.gene_head.draw import draw_listed, draw_token, guided_logits
+from lingshu_jax.kernels.gene_head.expectation import mean_counts
 from lingshu_jax.kernels.gene_head.head import GeneHead, all_logits, token_counts
 from lingshu_jax.kernels.gene_head.table import PADDING, KnownPlaces, patch_inputs, revealed_inputs, token_table
 
@@ -17,6 +18,7 @@ __all__ = [
     "draw_listed",
     "draw_token",
     "guided_logits",
+    "mean_counts",
     "patch_inputs",
     "revealed_inputs",
     "token_counts",

@@ -119,6 +119,7 @@ INPUTS = {
     "gene names that repeat": (_repeated_genes, PLAIN, "1 duplicate gene names"),
     "files without a common gene": (_other_genes, PLAIN, "no gene in common"),
     "a missing column": (_file, Columns(context=("donor",)), "no obs column 'donor'"),
+    "a number that is none": (_file, Columns(numbers=("target",)), "no finite number"),
     "a control label that does not occur": (_file, Columns(perturbation="target", control=("x",)), "does not occur"),
     "a 10x folder without barcodes": (
         lambda f: _tenx(f, matrix_mtx=MTX, features_tsv=TABLES["features_tsv"]),

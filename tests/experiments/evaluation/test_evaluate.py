@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.evaluate import Bounds, evaluate
 from experiments.evaluation.results import Evaluation
 
 
@@ -30,7 +30,7 @@ def effect_rows(evaluation: Evaluation) -> dict:
 @pytest.fixture(scope="module")
 def oracle(screen) -> Evaluation:
     rows = screen.split.test[:60]
-    bounds = {"rows": rows, "nats": np.full(60, 400.0), "standard_errors": np.full(60, 2.0)}
+    bounds = Bounds(rows=rows, nats=np.full(60, 400.0), standard_errors=np.full(60, 2.0))
     return run(screen, bounds=bounds)
 
 

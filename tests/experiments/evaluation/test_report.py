@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.errors import InputError
 from experiments.evaluation import extras
-from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.evaluate import Bounds, evaluate
 from experiments.evaluation.report import write_report
 from experiments.evaluation.results import ChallengeRow, ChallengeTable, Estimate
 
@@ -50,7 +50,7 @@ def run_folder(tmp_path_factory, screen):
         split=screen.split,
         statistics=screen.statistics,
         generated=screen.oracle,
-        bounds={"rows": screen.split.test[:9], "nats": np.full(9, 300.0), "standard_errors": np.ones(9)},
+        bounds=Bounds(rows=screen.split.test[:9], nats=np.full(9, 300.0), standard_errors=np.ones(9)),
         embedding=False,
     )
     rng = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from lingshu_jax.kernels.gene_head import (
     draw_token,
     guided_logits,
     listed,
+    mean_counts,
     patch_inputs,
     revealed_inputs,
     tiles,
@@ -235,6 +236,11 @@ def test_entries_of_weight_0_add_nothing_whatever_their_target():
 def test_token_nll_is_that_of_the_logits(gene_head, rows_per_tile):
     targets = jnp.asarray(np.random.default_rng(6).integers(0, VOCAB_SIZE, (B, P, S)))
     np.testing.assert_allclose(token_nll(gene_head, targets), naive_nll(gene_head, targets), rtol=1e-4, atol=1e-4)
+
+
+def test_mean_counts_are_those_of_the_logits(gene_head, rows_per_tile):
+    naive = jax.nn.softmax(all_logits(gene_head), axis=-1) @ token_counts()
+    np.testing.assert_allclose(mean_counts(gene_head), naive, rtol=1e-4, atol=1e-4)
 
 
 def test_no_array_of_all_logits_is_in_the_compiled_gradient():

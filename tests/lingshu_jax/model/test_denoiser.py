@@ -18,6 +18,7 @@ from lingshu_jax.model import (
 )
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser
+from lingshu_jax.model.factors import LARGEST_SHIFT
 from lingshu_jax.model.negative_binomial import log_pmf, log_token_mass
 from lingshu_jax.model.start import WIDEST_DRAW, log_frequencies
 from lingshu_jax.tokens import ABSENT, MASK, VOCAB_SIZE, token_bins
@@ -181,6 +182,20 @@ def test_missing_and_unknown_conditions_are_named():
     model = denoiser()
     with pytest.raises(ValueError, match=r"missing \['target'\], unknown \['dose'\]"):
         model(masked(1), {"line": jnp.ones(1, int), "dose": jnp.ones(1, int)})
+
+
+def test_distances_of_representations_are_those_of_log_rates():
+    factors = denoiser(trained=True, vocabulary=ConditionVocabulary()).factors
+    states = jax.random.normal(jax.random.key(0), (5, CONFIG.width))
+    shifts, found = factors.log_rate(states, {}).reshape(5, -1), factors.coordinates(states)
+    apart, near = (np.linalg.norm(np.asarray(x[:, None] - x), axis=-1) for x in (shifts, found))
+    assert apart.max() > 0 and float(shifts.max()) < LARGEST_SHIFT
+    np.testing.assert_allclose(near, apart, rtol=1e-2, atol=1e-3 * apart.max())
+
+
+def test_a_model_without_factors_is_represented_by_its_patches():
+    model = denoiser(trained=True, factors=NoFactors())
+    assert model.embed(cells(3), conditions(3)).shape == (3, CONFIG.width)
 
 
 def test_a_model_without_conditions_takes_none():

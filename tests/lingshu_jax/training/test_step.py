@@ -8,8 +8,8 @@ from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig
 from lingshu_jax.training.gradients import rounded
 from lingshu_jax.training.optimizer import make_optimizer
-from lingshu_jax.training.step import drop_perturbation
-from lingshu_jax.vocabulary import NULL_ROW
+from lingshu_jax.training.step import drop_numbers, drop_perturbation
+from lingshu_jax.vocabulary import NULL_ROW, ConditionVocabulary, LibrarySizeField, NumberField
 from tests.lingshu_jax.tiny import VOCABULARY, conditions
 from tests.lingshu_jax.training.setup import bad_batch, batch, poisoned, setup_on
 
@@ -133,3 +133,19 @@ def test_rounding_leaves_norms_and_vectors_alone():
     }
     assert {kind for name, kind in by_type.items() if "norm" in name} == {"float32"}
     assert {kind for name, kind in by_type.items() if "qkv" in name or "w_down" in name} == {"bfloat16"}
+
+
+def test_numbers_are_left_out_by_position_and_field_by_field():
+    dose, library = NumberField(name="dose"), LibrarySizeField()
+    vocabulary = ConditionVocabulary((*VOCABULARY.fields, dose, library))
+    labels = conditions(4000) | {field.name: jnp.arange(4000.0) for field in (dose, library)}
+    position, key = jnp.arange(4000), jax.random.key(0)
+    dropped = drop_numbers(labels, vocabulary, position, key, 0.2)
+    gone = {name: np.isnan(dropped[name]) for name in ("dose", "log_library_size")}
+    assert all(0.17 < share.mean() < 0.23 for share in gone.values())
+    assert 0.02 < (gone["dose"] & gone["log_library_size"]).mean() < 0.06
+    np.testing.assert_array_equal(dropped["dose"][~gone["dose"]], labels["dose"][~gone["dose"]])
+    np.testing.assert_array_equal(dropped["target"], labels["target"])
+    backwards = {name: values[::-1] for name, values in labels.items()}
+    again = drop_numbers(backwards, vocabulary, position[::-1], key, 0.2)
+    np.testing.assert_array_equal(again["dose"][::-1], dropped["dose"])

@@ -13,6 +13,7 @@ from experiments.simulation.output import is_zarr
 from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
+    from experiments.evaluation.challenge import Challenge
     from experiments.evaluation.results import Evaluation
 
 
@@ -50,7 +51,6 @@ def evaluate_run(
     import anndata
 
     from data_pipelines import load_statistics
-    from experiments.evaluation.challenge import Challenge
     from experiments.evaluation.evaluate import Bounds, evaluate
     from experiments.load import load_run
     from experiments.train import known_rows
@@ -66,8 +66,6 @@ def evaluate_run(
     if len(rows):
         nats, errors = run.bound(store, rows, progress=lambda done, total: progress("bound", done, total), **how)
         bounds = Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given_library_size)
-    # cell-eval2 keeps its tables in files of this machine; beside a run in a bucket they are computed again.
-    tables = None if in_bucket(folder.path) else pathlib.Path(folder.evaluations) / "real-tables"
     return evaluate(
         store=store,
         split=split,
@@ -76,9 +74,17 @@ def evaluate_run(
         bounds=bounds,
         part=part,
         seed=seed,
-        challenge=Challenge(target_genes=target_genes, cache=tables) if challenge else None,
+        challenge=_challenge(folder, target_genes) if challenge else None,
         progress=progress,
     )
+
+
+def _challenge(folder: RunFolder, target_genes: bool) -> "Challenge":
+    from experiments.evaluation.challenge import Challenge
+
+    # cell-eval2 keeps its tables in files of this machine; beside a run in a bucket they are computed again.
+    cache = None if in_bucket(folder.path) else pathlib.Path(folder.evaluations) / "real-tables"
+    return Challenge(target_genes=target_genes, cache=cache)
 
 
 def _read(samples: pathlib.Path, anndata: object) -> object:

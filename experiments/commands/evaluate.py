@@ -36,6 +36,11 @@ class Evaluate:
     """Bound -log p given each cell's library size too: another quantity, named so and compared with nothing."""
     seed: int = 0
     """Seed of masks, halves and bootstraps."""
+    challenge: bool = True
+    """Score perturbations by cell-eval2 as well: the paper's seven columns and those of VCC 2026. Takes most of the
+    time of an evaluation."""
+    target_genes: bool = True
+    """A perturbation named like a gene is that gene, which PDS leaves out; not so for cytokines and drugs."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -62,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
             bound_cells=options.bound_cells,
             given_library_size=options.given_library_size,
             seed=options.seed,
+            challenge=options.challenge,
+            target_genes=options.target_genes,
             progress=progress,
         )
     out = folder.evaluations / samples.stem

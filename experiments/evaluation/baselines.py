@@ -1,6 +1,7 @@
-"""Baselines for perturbation effects: each predicts the pseudobulk of a (context, perturbation) from training cells.
+"""Baselines for perturbation effects: each predicts a (context, perturbation) from training cells.
 
-G genes. A prediction is (G,) mean log expression, or None where the baseline does not apply.
+G genes. A prediction is (G,) mean log expression, or cells that are drawn around it; None where a baseline does not
+apply.
 """
 
 import dataclasses
@@ -8,7 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
+from experiments.evaluation.cells import Cells
+from experiments.evaluation.draws import cells_around
 from experiments.evaluation.labels import CONTROL
+from experiments.evaluation.ridge import RidgeMap
 from experiments.evaluation.training_effects import TrainingEffects
 
 
@@ -22,19 +26,44 @@ class Baseline(Protocol):
         """Predicted pseudobulk; `n` is the number of cells a sampling baseline averages."""
         ...
 
+    def sample(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> Cells | None:
+        """n cells: resampled training controls of the context, moved to the predicted pseudobulk."""
+        ...
+
+
+class _Drawn:
+    """Cells of a baseline that predicts a pseudobulk."""
+
+    training: TrainingEffects
+
+    def sample(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> Cells | None:
+        training: TrainingEffects = self.training
+        target = self.centre(context, perturbation)
+        control = training.pseudobulk(context, CONTROL)
+        if target is None or control is None:
+            return None
+        return cells_around(target, training.controls[context], control, n, training.target_sum, rng)
+
+    def centre(self, context: str, perturbation: str) -> np.ndarray | None:
+        """(G,) pseudobulk that cells are drawn around."""
+        return self.predict(context, perturbation, 1, np.random.default_rng(0))
+
+    def predict(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        raise NotImplementedError
+
 
 def _resampled_control(training: TrainingEffects, context: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
     cells = training.controls.get(context)
     if cells is None:
         return None
-    drawn = rng.integers(cells.shape[0], size=max(n, 1))
-    mean = np.asarray(cells[drawn].mean(0)).ravel()
+    drawn = cells.take(rng.integers(len(cells), size=max(n, 1)))
+    mean = np.asarray(drawn.log_expression(training.target_sum).mean(0)).ravel()
     unmeasured = np.isnan(training.mean[training.index[context, CONTROL]])
     return np.where(unmeasured, np.nan, mean)
 
 
 @dataclasses.dataclass(frozen=True)
-class NoChange:
+class NoChange(_Drawn):
     """n resampled training controls of the context."""
 
     training: TrainingEffects
@@ -47,9 +76,12 @@ class NoChange:
     def predict(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
         return _resampled_control(self.training, context, n, rng)
 
+    def centre(self, context: str, perturbation: str) -> np.ndarray | None:
+        return self.training.pseudobulk(context, CONTROL)
+
 
 @dataclasses.dataclass(frozen=True)
-class MeanEffect:
+class MeanEffect(_Drawn):
     """Control of the context + one delta for all: the mean training delta per context, averaged over contexts."""
 
     training: TrainingEffects
@@ -66,7 +98,7 @@ class MeanEffect:
 
 
 @dataclasses.dataclass(frozen=True)
-class SampledMeanEffect:
+class SampledMeanEffect(_Drawn):
     """The same delta on n resampled training controls: the mean effect with the noise of n cells."""
 
     training: TrainingEffects
@@ -81,9 +113,12 @@ class SampledMeanEffect:
         control = _resampled_control(self.training, context, n, rng)
         return None if control is None or self.effect is None else control + self.effect
 
+    def centre(self, context: str, perturbation: str) -> np.ndarray | None:
+        return MeanEffect(self.training, self.effect).centre(context, perturbation)
+
 
 @dataclasses.dataclass(frozen=True)
-class ContextMean:
+class ContextMean(_Drawn):
     """Mean of the context's training perturbations."""
 
     training: TrainingEffects
@@ -99,7 +134,7 @@ class ContextMean:
 
 
 @dataclasses.dataclass(frozen=True)
-class PerturbationTransfer:
+class PerturbationTransfer(_Drawn):
     """Control of the context + mean delta of the same perturbation over the other contexts."""
 
     training: TrainingEffects
@@ -118,7 +153,7 @@ class PerturbationTransfer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Additive:
+class Additive(_Drawn):
     """Control of the context + a context part + a perturbation part, fitted to all training deltas by least squares."""
 
     training: TrainingEffects
@@ -155,7 +190,7 @@ class Additive:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingMean:
+class TrainingMean(_Drawn):
     """The condition's own training cells, where it was seen in training."""
 
     training: TrainingEffects
@@ -169,7 +204,31 @@ class TrainingMean:
         return self.training.pseudobulk(context, perturbation)
 
 
-BASELINES = (NoChange, MeanEffect, SampledMeanEffect, ContextMean, PerturbationTransfer, Additive, TrainingMean)
+@dataclasses.dataclass(frozen=True)
+class RidgePCA(_Drawn):
+    """Control of the context + a linear map of the targets' places among principal components of genes."""
+
+    training: TrainingEffects
+    effects: RidgeMap | None
+    name: str = "ridge_pca"
+
+    @classmethod
+    def fit(cls, training: TrainingEffects) -> "RidgePCA":
+        by_perturbation: dict[str, list[np.ndarray]] = {}
+        for key in training.perturbed:
+            by_perturbation.setdefault(key[1], []).append(training.delta(*key))
+        deltas = {name: _mean_over(np.stack(found)) for name, found in by_perturbation.items()}
+        return cls(training, RidgeMap.fit(deltas, training.genes))
+
+    def predict(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        control = self.training.pseudobulk(context, CONTROL)
+        effect = None if self.effects is None else self.effects.effect(perturbation)
+        return None if control is None or effect is None else control + effect
+
+
+BASELINES = (
+    NoChange, MeanEffect, SampledMeanEffect, ContextMean, PerturbationTransfer, Additive, RidgePCA, TrainingMean,
+)  # fmt: skip
 
 
 def fit_baselines(training: TrainingEffects) -> list[Baseline]:

@@ -1,4 +1,4 @@
-"""Cells as clouds of points: joint principal components, and the energy distance per perturbation on them."""
+"""Cells as clouds of points: joint principal components, and distances per perturbation on them."""
 
 from typing import TYPE_CHECKING
 
@@ -9,17 +9,20 @@ import scipy.sparse
 from experiments.evaluation.cells import Sparse
 from experiments.evaluation.extras import extra
 from experiments.evaluation.held_out import Condition, HeldOut
-from experiments.evaluation.labels import CONTROL
-from experiments.evaluation.training_effects import TrainingEffects
-from lingshu_jax.evaluation import energy_distance
+from lingshu_jax.evaluation import energy_distance, mmd
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from experiments.evaluation.baselines import Baseline
     from experiments.evaluation.effects import Generated
 
 COMPONENTS = 50
 _GRAM_CELLS = 2_000
-ENERGY_CELLS = 200
-"""At most this many cells a side enter the energy distance of a condition."""
+CLOUD_CELLS = 200
+"""At most this many cells a side enter the distances of a condition."""
+CLOUD_BASELINES = ("no_change", "mean_effect (sampled)")
+"""Baselines whose cells are compared too."""
 
 
 def joint_components(parts: list[Sparse], *, components: int = COMPONENTS, seed: int = 0) -> list[np.ndarray]:
@@ -48,22 +51,26 @@ def joint_components(parts: list[Sparse], *, components: int = COMPONENTS, seed:
     return np.split((vectors * np.sqrt(np.maximum(values, 0.0)))[:, ::-1], edges)
 
 
-def energy_distances(
+def cloud_distances(
     held_out: HeldOut,
     generated: "Generated",
-    training: TrainingEffects,
+    baselines: "Sequence[Baseline]",
     condition: Condition,
     rng: np.random.Generator,
     left_out: np.ndarray | None = None,
-) -> dict[str, float]:
-    """Energy distance of one condition's real cells to generated ones, to resampled controls, and to each other.
+) -> dict[str, dict[str, float]]:
+    """Energy distance and MMD of one condition's real cells to generated ones, baselines' ones, and each other.
 
     All on joint principal components, at equal numbers of cells: half of the real cells against the other half, as
-    many generated ones, as many training controls. Genes that are left out, bool (G,), are not looked at.
+    many generated ones, as many of each baseline of CLOUD_BASELINES. Genes that are left out, bool (G,), are not
+    looked at.
+
+    Returns:
+        Method -> metric -> value; {} with too few cells.
     """
     real = held_out.cells[condition]
     order = rng.permutation(len(real))
-    n = min(len(real) // 2, generated.n(condition), ENERGY_CELLS)
+    n = min(len(real) // 2, generated.n(condition), CLOUD_CELLS)
     if n < 5:
         return {}
     drawn = rng.permutation(generated.n(condition))[:n]
@@ -73,11 +80,15 @@ def energy_distances(
         "real vs real": real.take(order[n : 2 * n]).log_expression(target),
         "model": generated.take(condition).take(drawn).log_expression(target),
     }
-    controls = training.controls.get(condition[0])
-    if controls is not None and training.pseudobulk(condition[0], CONTROL) is not None:
-        parts["no_change"] = controls[rng.integers(controls.shape[0], size=n)]
+    for baseline in baselines:
+        cells = baseline.sample(*condition, n, rng) if baseline.name in CLOUD_BASELINES else None
+        if cells is not None:
+            parts[baseline.name] = cells.log_expression(target)
     if left_out is not None:
         parts = {name: part[:, ~left_out] for name, part in parts.items()}
     points = dict(zip(parts, joint_components(list(parts.values()), components=20), strict=True))
     reference = points.pop("reference")
-    return {name: energy_distance(cloud, reference) for name, cloud in points.items()}
+    return {
+        name: {"energy_distance": energy_distance(cloud, reference), "mmd": mmd(cloud, reference)}
+        for name, cloud in points.items()
+    }

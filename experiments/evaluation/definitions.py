@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from experiments.evaluation.cell_eval import missing_packages
+from experiments.evaluation.challenge import BASELINE, PSEUDOBULK_CELLS
+from experiments.evaluation.collapse import COLLAPSED
 from experiments.evaluation.effects import METRICS
 from experiments.evaluation.held_out import CONTROL_CELLS, REAL_CELLS
 from experiments.evaluation.likelihood import CLUSTERS, LABEL_CELLS, TRAINING_CELLS, label_description
@@ -48,6 +51,7 @@ DEFINITIONS = {
     "own sampling noise; a constant mean does not.",
     "energy_distance": "Between generated and real cells of a condition on 20 joint principal components, equal "
     "numbers; lower is better. Only for methods that give cells.",
+    "MMD² per perturbation": "As mmd, on the cells and components of the energy distance.",
     "averages": "Per context, then over contexts; 95 % intervals by bootstrap over perturbations.",
     "ceiling": "sqrt(2r / (1 + r)) with r the correlation between replicate halves: what a noise-free prediction could "
     "reach. A method above it is flagged: look for a leak.",
@@ -58,6 +62,32 @@ DEFINITIONS = {
     "perturbation_transfer": "Training control of the context plus the same perturbation's mean effect in the others.",
     "additive": "Training control plus a context part plus a perturbation part, fitted to the training effects.",
     "training_mean": "The condition's own training cells, where it was seen in training.",
+    "ridge_pca": "Training control plus a linear map from the target genes' places on 10 principal components of the "
+    "training effects (ridge penalty .1): applies to perturbations that are genes, seen or not.",
+    "NAME (sampled)": "A baseline as cells: resampled training controls of the context, each gene thinned binomially "
+    "or raised by Poisson counts to the predicted fold change; as many as the model generated.",
+    "collapse": "Variance of predicted effects between a context's perturbations, summed over genes, over that of the "
+    "real ones; what the number of cells alone gives is subtracted on both sides. 0: one effect for all, whatever the "
+    "perturbation; 1: as different as the real ones, right or wrong; far above 1: exaggerated.",
+    "calibration": "Where a held-out count falls among generated counts of its gene and condition (randomised "
+    "probability integral transform), per expression level. Flat is calibrated; mass at both ends: generated counts "
+    "vary too little; in the middle: too much; on one side: they are off. The error is the largest gap of the "
+    "distribution function to the flat one.",
+    "DES": "Among genes with FDR < .05, ordered by absolute log2 fold change: overlap of the predicted and real top k, "
+    "over k, the number of real ones. Mann-Whitney against control, Benjamini-Hochberg over all perturbations.",
+    "PDS": "Of cell-eval (v1): rank of the true perturbation by L1 distance of effects, its own gene left out, "
+    f"1 - rank/n counted from 0; chance (n + 1)/(2n). Given with {PDS_CANDIDATES} scored perturbations in a context.",
+    "MAE": "As mae above.",
+    "Spearman #DEG": "Over a context's perturbations, of the numbers of predicted and real DE genes.",
+    "Spearman LFC": "Per perturbation, of log2 fold changes on the really significant genes.",
+    "AUPRC": "Average precision of -log10 predicted FDR for the set of real DE genes.",
+    "Pearson-delta": "As pearson_delta above.",
+    "average (v1)": f"Mean over the columns named under the table of (u - b)/(1 - b), for MAE 1 - u/b, clipped at 0, "
+    f"undefined is 0; b is {BASELINE}. The number depends on which columns are averaged.",
+    "vcc2026": "The six metrics of the Virtual Cell Challenge 2026 by cell-eval2's preset, on raw counts (scaled by it "
+    "alone), with one change: each side is taken against its own half of the controls, where the challenge uses the "
+    "same ones for both. Columns: pds_cosine, expr_mse_unbiased_capped_norm, lfc_nmae, direction fidelity yield, "
+    "direction reach, sig_jaccard. The average is by the challenge's own rules, which go below 0.",
     "injected genes": "Genes whose count was told before the others were drawn (`sample --prior`), by condition. "
     "Their means are of counts scaled to the training cells' median library, over the conditions of their injection; "
     "controls are the contexts' training controls. Whoever is told a gene has not predicted it: every score of effects "
@@ -129,5 +159,39 @@ def _effect_notes(result: Evaluation) -> list[str]:
     if scored:
         notes.append(
             f"{scored - seen} of {scored} scored conditions have no training cells; metrics: {', '.join(METRICS)}."
+        )
+    for row in result.collapse:
+        if row.name == "model" and row.share < COLLAPSED:
+            notes.append(
+                f"Predictions hardly depend on the perturbation: they vary between perturbations {row.share:.2f} times "
+                "as much as the real ones."
+            )
+    return notes + _challenge_notes(result)
+
+
+def _challenge_notes(result: Evaluation) -> list[str]:
+    if not result.challenge:
+        missing = missing_packages()
+        return [
+            f"The paper's seven columns and those of VCC 2026 are missing: {' and '.join(missing)} not installed. "
+            "Run: pip install 'lingshu-jax[eval]'."
+        ] if missing else []  # fmt: skip
+    notes = []
+    first = result.challenge[0]
+    rows = {row.name: row for row in first.rows}
+    model = rows["model"]
+    if model.cells is not None and model.cells < PSEUDOBULK_CELLS:
+        notes.append(
+            f"{model.cells} generated cells a condition: below {PSEUDOBULK_CELLS} a sampled prediction's MAE and PDS "
+            "carry its own sampling noise. Sample more cells per condition before comparing them with constant rows."
+        )
+    constant = {name: row.metrics["MAE"].value for name, row in rows.items() if row.cells is None}
+    known = {name: value for name, value in constant.items() if value is not None}
+    reached = model.metrics["MAE"].value
+    if known and reached is not None and min(known.values()) < reached:
+        best = min(known, key=lambda name: known[name])
+        notes.append(
+            f"The constant {best} has a lower MAE ({known[best]:.4f}) than the model ({reached:.4f}): a mean has no "
+            "sampling noise, and MAE counts noise as error. Compare the model with the rows marked (sampled)."
         )
     return notes

@@ -5,15 +5,14 @@ G genes
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from data_pipelines.progress import Progress, silent
 from experiments.evaluation.baselines import fit_baselines, mean_effect
 from experiments.evaluation.cells import Cells
-from experiments.evaluation.cloud import energy_distances
-from experiments.evaluation.held_out import CONTROL_CELLS, Condition, HeldOut, read_held_out, reason_not_scored
+from experiments.evaluation.cloud import cloud_distances
+from experiments.evaluation.held_out import CONTROL_CELLS, Condition, HeldOut, reason_not_scored
 from experiments.evaluation.labels import CONTROL, Labels
 from experiments.evaluation.results import ConditionRow, EffectRow, EffectTable, Estimate
 from experiments.evaluation.scores import Scores, context_average, permutation_p, score
@@ -23,7 +22,7 @@ MODEL = "model"
 OWN_CONTROLS = "model (generated controls)"
 REPLICATE = "real vs real"
 REPLICATES = 5
-METRICS = ("pearson_delta", "pearson_residual", "pds", "mae", "energy_distance")
+METRICS = ("pearson_delta", "pearson_residual", "pds", "mae", "energy_distance", "mmd")
 PICTURED = 6
 
 Prediction = Callable[[str, str, int, np.random.Generator], np.ndarray | None]
@@ -80,13 +79,10 @@ class _Tally:
 
 
 def evaluate_effects(
-    store: Any,
-    split: Any,
-    statistics: Any,
+    held_out: HeldOut,
     training: TrainingEffects,
     generated: Generated,
     *,
-    part: str,
     seed: int,
     hidden: Hidden = _all_count,
     progress: Progress = silent,
@@ -101,10 +97,10 @@ def evaluate_effects(
         The table, the arrays `delta_real` and `delta_model` (K, G) of a few conditions, and those conditions' names.
     """
     rng = np.random.default_rng(seed)
-    held_out = read_held_out(store, split, statistics, training, part, rng)
     shared = mean_effect(training)
     methods: dict[str, Prediction] = {MODEL: generated.predict}
-    methods |= {baseline.name: baseline.predict for baseline in fit_baselines(training)}
+    baselines = fit_baselines(training)
+    methods |= {baseline.name: baseline.predict for baseline in baselines}
     tallies = {name: _Tally() for name in (MODEL, OWN_CONTROLS, *list(methods)[1:], REPLICATE)}
     scored = [key for key in held_out.cells if not reason_not_scored(key, held_out, generated.n(key))]
     pictures: list[tuple[float, str, np.ndarray, np.ndarray]] = []
@@ -113,9 +109,8 @@ def evaluate_effects(
         left_out = hidden(condition)
         predicted, real = _score_condition(condition, held_out, generated, methods, tallies, shared, rng, left_out)
         pictures.append((float(np.nansum(real**2)), " · ".join(condition), real, predicted))
-        energies = energy_distances(held_out, generated, training, condition, rng, left_out)
-        for name, value in energies.items():
-            tallies[name].values[condition]["energy_distance"] = value
+        for name, values in cloud_distances(held_out, generated, baselines, condition, rng, left_out).items():
+            tallies[name].values[condition] |= values
     progress("perturbation effects", len(scored), len(scored))
     conditions = _condition_rows(held_out, generated, training, tallies)
     chosen = sorted(pictures, key=lambda entry: -entry[0])[:PICTURED]

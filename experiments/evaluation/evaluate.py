@@ -1,18 +1,24 @@
 """One evaluation: generated cells and held-out bounds against the held-out cells of one part of a split."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.progress import Progress, silent
+from experiments.evaluation.calibration import calibration_table
 from experiments.evaluation.cells import Cells
+from experiments.evaluation.challenge import Challenge, challenge_tables
+from experiments.evaluation.collapse import collapse_table
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
 from experiments.evaluation.embedding import joint_umap
+from experiments.evaluation.held_out import HeldOut, read_held_out
 from experiments.evaluation.injected import Injected, injected_genes
 from experiments.evaluation.labels import labels_of
 from experiments.evaluation.likelihood import baseline_nats
@@ -23,7 +29,10 @@ from experiments.evaluation.results import BoundRow, Estimate, Evaluation, Injec
 from experiments.evaluation.sides import Sides, stored_in_order
 from experiments.evaluation.training_effects import TrainingEffects
 
-_VERSIONED = ("lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn")
+_VERSIONED = (
+    "lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn", "cell-eval2",
+    "pdex",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +63,7 @@ def evaluate(
     part: str = "test",
     seed: int = 0,
     embedding: bool = True,
+    challenge: Challenge | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Compare generated cells, and held-out bounds, with the held-out cells of a split.
@@ -67,6 +77,7 @@ def evaluate(
         part: the part of the split whose cells count as held out.
         seed: of everything random here.
         embedding: whether to lay out the UMAP picture (the slowest part on small data).
+        challenge: how perturbations are scored by the field's evaluator; None leaves it out.
         progress: called as progress(stage, done, total).
 
     Returns:
@@ -93,7 +104,7 @@ def evaluate(
     result = _with_populations(result, sides, progress)
     if embedding and len(sides.model) >= 10:
         result = _with_embedding(result, sides, progress)
-    result = _with_effects(result, sides, progress)
+    result = _with_effects(result, sides, challenge, progress)
     notes, definitions = notes_on(result, store), DEFINITIONS
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
 
@@ -147,6 +158,7 @@ def _with_populations(result: Evaluation, sides: Sides, progress: Progress) -> E
         distribution=distribution_table(sides.real, others, rng=rng, seed=sides.seed, progress=progress),
         cells=cell_table(sides.real, others, rng),
         composition=composition,
+        calibration=calibration_table(sides.real, sides.real_labels, sides.model, sides.model_labels, rng),
         pictures=dataclasses.replace(result.pictures, cell_methods=tuple(methods)),
         arrays=result.arrays | arrays,
     )
@@ -178,30 +190,48 @@ def _with_embedding(result: Evaluation, sides: Sides, progress: Progress) -> Eva
     return dataclasses.replace(result, pictures=pictures, arrays=result.arrays | arrays)
 
 
-def _with_effects(result: Evaluation, sides: Sides, progress: Progress) -> Evaluation:
+def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None, progress: Progress) -> Evaluation:
     if sides.store.columns.perturbation is None or sides.generated_labels is None:
         return result
     store, split, statistics, part, seed = sides.store, sides.split, sides.statistics, sides.part, sides.seed
     training = TrainingEffects.read(store, split, statistics, seed=seed, progress=progress)
     generated = Generated.of(sides.generated, sides.generated_labels, training.target_sum)
-    table, arrays, names = evaluate_effects(
-        store, split, statistics, training, generated, part=part, seed=seed, progress=progress
-    )
+    held_out = read_held_out(store, split, statistics, training, part, np.random.default_rng(seed))
+    table, arrays, names = evaluate_effects(held_out, training, generated, seed=seed, progress=progress)
+    tables = ()
+    if challenge is not None:
+        challenge = dataclasses.replace(challenge, cache=_cache_folder(challenge.cache, result))
+        tables = challenge_tables(held_out, training, generated, challenge, seed=seed, progress=progress)
     planted = ()
     if store.planted_truth is not None:
         planted = planted_recovery(store, split, statistics, training, generated, part=part, seed=seed)
     return dataclasses.replace(
         result,
         effects=table,
+        collapse=collapse_table(held_out, training, generated),
+        challenge=tables,
         planted=planted,
-        injected=_injected(result, sides, training, generated, progress),
+        injected=_injected(result, sides, held_out, training, generated, progress),
         pictures=dataclasses.replace(result.pictures, delta_conditions=names),
         arrays=result.arrays | arrays,
     )
 
 
+def _cache_folder(cache: Path | None, result: Evaluation) -> Path | None:
+    """Names what the tables of the real side follow from."""
+    parts = [result.store_hash, result.split_hash, result.part, str(result.seed)]
+    parts += [f"{name}={result.versions.get(name)}" for name in ("cell-eval2", "pdex")]
+    name = hashlib.blake2b("|".join(parts).encode(), digest_size=8).hexdigest()
+    return None if cache is None else cache / name
+
+
 def _injected(
-    result: Evaluation, sides: Sides, training: TrainingEffects, generated: Generated, progress: Progress
+    result: Evaluation,
+    sides: Sides,
+    held_out: HeldOut,
+    training: TrainingEffects,
+    generated: Generated,
+    progress: Progress,
 ) -> InjectedTable | None:
     """What became of injected genes, and every score of effects without them."""
     store, split, statistics = sides.store, sides.split, sides.statistics
@@ -209,12 +239,12 @@ def _injected(
     if found is None:
         return None
     data = (store, split, statistics, training, generated)
-    how = {"part": sides.part, "seed": sides.seed, "hidden": found.hidden}
-    table, _, _ = evaluate_effects(*data, **how, progress=progress)
+    how = {"seed": sides.seed, "hidden": found.hidden}
+    table, _, _ = evaluate_effects(held_out, training, generated, **how, progress=progress)
     return InjectedTable(
         genes=injected_genes(*data, part=sides.part, found=found),
         effects=table.rows,
-        planted=() if store.planted_truth is None else planted_recovery(*data, **how),
+        planted=() if store.planted_truth is None else planted_recovery(*data, part=sides.part, **how),
     )
 
 

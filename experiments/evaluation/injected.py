@@ -70,7 +70,7 @@ def injected_genes(
     labels = labels_of(store.obs.iloc[rows], store.columns)
     assert labels is not None  # a store holds its own columns
     real, target = labels.members(), training.target_sum
-    controls = {context: _mean(cells) for context, cells in training.controls.items()}
+    controls = {context: _mean(cells.log_expression(target)) for context, cells in training.controls.items()}
     shape = (3, store.n_genes)
     total, times = np.zeros(shape), np.zeros(shape)
     conditions = np.zeros(store.n_genes, int)

@@ -10,8 +10,10 @@ from data_pipelines.progress import Progress
 from experiments.run_data import run_data
 from experiments.runs import RunFolder
 from experiments.simulation.output import is_zarr
+from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
+    from experiments.evaluation.challenge import Challenge
     from experiments.evaluation.results import Evaluation
 
 
@@ -24,6 +26,8 @@ def evaluate_run(
     draws: int,
     bound_cells: int,
     seed: int,
+    challenge: bool,
+    target_genes: bool,
     progress: Progress,
     given_library_size: bool = False,
 ) -> "Evaluation":
@@ -37,6 +41,7 @@ def evaluate_run(
         draws: noised copies of each cell for the bound.
         bound_cells: at most this many cells are bounded.
         seed: of everything random.
+        challenge, target_genes: as `lingshu evaluate` says.
         progress: called as progress(stage, done, total).
         given_library_size: bound -log p given each cell's library size too.
 
@@ -69,8 +74,17 @@ def evaluate_run(
         bounds=bounds,
         part=part,
         seed=seed,
+        challenge=_challenge(folder, target_genes) if challenge else None,
         progress=progress,
     )
+
+
+def _challenge(folder: RunFolder, target_genes: bool) -> "Challenge":
+    from experiments.evaluation.challenge import Challenge
+
+    # cell-eval2 keeps its tables in files of this machine; beside a run in a bucket they are computed again.
+    cache = None if in_bucket(folder.path) else pathlib.Path(folder.evaluations) / "real-tables"
+    return Challenge(target_genes=target_genes, cache=cache)
 
 
 def _read(samples: pathlib.Path, anndata: object) -> object:

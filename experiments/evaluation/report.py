@@ -8,6 +8,7 @@ from typing import Any
 
 from data_pipelines.errors import InputError
 from experiments.evaluation import figures
+from experiments.evaluation.diagnostic_pictures import calibration_pictures, collapse_picture
 from experiments.evaluation.extras import extra
 from experiments.evaluation.results import Estimate, Evaluation
 from experiments.evaluation.sweep_pictures import shown_columns, sweep_pictures
@@ -40,6 +41,7 @@ EFFECT_COLUMNS = {
     "pds": ("PDS", 3, False),
     "mae": ("MAE", 3, True),
     "energy_distance": ("energy distance", 3, True),
+    "mmd": ("MMD²", 3, True),
 }
 
 
@@ -55,6 +57,7 @@ class Section:
     populations: list[figures.Picture]
     effects: list[figures.Picture]
     deltas: list[figures.Picture]
+    calibration: list[figures.Picture]
     headline: list[dict[str, Any]]
 
 
@@ -125,14 +128,16 @@ def _section(name: str, evaluation: Evaluation) -> Section:
         figures.composition_picture(evaluation),
     ]
     table = evaluation.effects
+    effects = [*figures.effect_pictures(table.rows, table.ceiling), collapse_picture(evaluation)] if table else []
     return Section(
         name=name,
         evaluation=evaluation,
         umaps=figures.umap_pictures(evaluation),
         legend=list(zip(labels, figures.LABEL_COLOURS, strict=False)) if coloured else [],
         populations=[picture for picture in populations if picture is not None],
-        effects=figures.effect_pictures(table.rows, table.ceiling) if table else [],
+        effects=[picture for picture in effects if picture is not None],
         deltas=figures.delta_pictures(evaluation),
+        calibration=calibration_pictures(evaluation),
         headline=_headline(evaluation),
     )
 

@@ -99,6 +99,67 @@ class EffectTable:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ChallengeRow:
+    """One method's scores by the field's evaluator: per context, then averaged over contexts."""
+
+    name: str
+    metrics: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    """Column -> value; a column that the method has no cells for is missing."""
+    average: Estimate = Estimate()
+    """Of the columns that are averaged, relative to the baseline; no value where a column is missing."""
+    cells: int | None = None
+    """Median generated cells of a condition behind columns on pseudobulks; None for a constant prediction."""
+    de_cells: int | None = None
+    """The same behind columns on differential expression: no more than the truth has."""
+    conditions: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChallengeTable:
+    """Every method through one preset of the field's evaluator."""
+
+    preset: str
+    rows: tuple[ChallengeRow, ...]
+    columns: tuple[str, ...]
+    de_columns: tuple[str, ...]
+    lower: tuple[str, ...]
+    """Columns where lower is better."""
+    averaged: tuple[str, ...]
+    """Columns behind the average."""
+    baseline: str
+    """The method that scores 0 on the average."""
+    real_cells: int
+    """Median real cells of a condition."""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CollapseRow:
+    """How much one method's predictions depend on the perturbation."""
+
+    name: str
+    share: float
+    """Variance of its effects between perturbations over that of the real ones; 0 one effect for all, 1 as real."""
+    contexts: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The same per context."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibrationRow:
+    """Where real counts of one expression level fall among a method's counts of the same condition."""
+
+    name: str
+    level: str
+    genes: int
+    n: int
+    """Real counts that were placed."""
+    shares: tuple[float, ...]
+    """Histogram over equal bins of 0..1; flat where calibrated."""
+    error: float
+    """Largest gap of its distribution function to the flat one; 0 is calibrated."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PlantedRow:
     """Share of the strong planted effects whose sign a method gets right."""
 
@@ -180,6 +241,9 @@ class Evaluation:
     cells: tuple[MetricRow, ...] = ()
     composition: Composition | None = None
     effects: EffectTable | None = None
+    challenge: tuple[ChallengeTable, ...] = ()
+    collapse: tuple[CollapseRow, ...] = ()
+    calibration: tuple[CalibrationRow, ...] = ()
     planted: tuple[PlantedRow, ...] = ()
     injected: InjectedTable | None = None
     """None where no gene was injected."""
@@ -204,6 +268,16 @@ class Evaluation:
             if row.name in ("model", "mean_effect", "perturbation_transfer", "additive", "real vs real"):
                 scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in ("pearson_delta", "pds", "mae"))
                 lines.append(f"effects, {row.name}: {scores}")
+        lines += [
+            f"variance between perturbations over the real one, {row.name}: {row.share:.2f} (1 is as real, 0 collapsed)"
+            for row in self.collapse
+            if row.name == "model"
+        ]
+        for table in self.challenge:
+            for row in table.rows:
+                if row.name == "model":
+                    scores = ", ".join(f"{key} {_text(row.metrics[key], 3)}" for key in table.columns)
+                    lines.append(f"{table.preset}, model: average {_text(row.average, 3)}; {scores}")
         lines += [
             f"planted signs right, {row.name}: {_text(row.share, 3)}" for row in self.planted if row.name == "model"
         ]

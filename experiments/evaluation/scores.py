@@ -94,24 +94,30 @@ def context_average(
     values, contexts, perturbations = values[known], contexts[known], perturbations[known]
     if not len(values):
         return Estimate()
+    value = float(weighted_average(values, contexts, np.ones((1, len(values))))[0])
     names, code = np.unique(perturbations, return_inverse=True)
-
-    def average(weights: np.ndarray) -> np.ndarray:
-        means = []
-        for context in np.unique(contexts):
-            inside = contexts == context
-            total = weights[:, inside].sum(1)
-            means.append(
-                np.divide(weights[:, inside] @ values[inside], total, out=np.full(len(total), np.nan), where=total > 0)
-            )
-        return np.nanmean(np.stack(means), axis=0)
-
-    value = float(average(np.ones((1, len(values))))[0])
     if len(names) < 2:
         return Estimate(value=value, n=len(values))
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
-    low, high = np.quantile(average(drawn[:, code].astype(float)), [0.025, 0.975])
+    drawn = bootstrap_weights(len(names), rng)
+    low, high = np.quantile(weighted_average(values, contexts, drawn[:, code]), [0.025, 0.975])
     return Estimate(value=value, low=float(low), high=float(high), n=len(values))
+
+
+def bootstrap_weights(n: int, rng: np.random.Generator) -> np.ndarray:
+    """(DRAWS, n) how often each of n perturbations is drawn."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
+
+
+def weighted_average(values: np.ndarray, contexts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean per context, then over contexts: (D,) for values (n,), contexts (n,) and weights (D, n)."""
+    means = []
+    for context in np.unique(contexts):
+        inside = contexts == context
+        total = weights[:, inside].sum(1)
+        means.append(
+            np.divide(weights[:, inside] @ values[inside], total, out=np.full(len(total), np.nan), where=total > 0)
+        )
+    return np.nanmean(np.stack(means), axis=0)
 
 
 def permutation_p(pds: list[np.ndarray], own: list[int], contexts: list[str], rng: np.random.Generator) -> float | None:

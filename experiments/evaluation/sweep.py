@@ -14,6 +14,7 @@ from experiments.config_json import to_json
 from experiments.evaluation.cells import Cells
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.effects import Generated, evaluate_effects
+from experiments.evaluation.held_out import read_held_out
 from experiments.evaluation.likelihood import TrainingSide
 from experiments.evaluation.populations import MODEL, REAL, REPLICATE, cell_table, distribution_table
 from experiments.evaluation.sides import Sides
@@ -187,10 +188,10 @@ class _Comparison:
         if self.effects is not None and sides.generated_labels is not None:
             generated = Generated.of(sides.generated, sides.generated_labels, self.effects.target_sum)
             job = self.job
-            table, _, _ = evaluate_effects(
-                job.store, job.split, job.statistics, self.effects, generated, part=job.part, seed=job.seed,
-                progress=progress,
-            )  # fmt: skip
+            held_out = read_held_out(
+                job.store, job.split, job.statistics, self.effects, job.part, np.random.default_rng(job.seed)
+            )
+            table, _, _ = evaluate_effects(held_out, self.effects, generated, seed=job.seed, progress=progress)
             for row in table.rows:
                 if row.name in found:
                     found[row.name] |= {metric: row.metrics[metric].value for metric in EFFECTS}

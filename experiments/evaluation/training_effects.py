@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.progress import Progress, silent
-from experiments.evaluation.cells import Cells, Sparse, stored_cells
+from experiments.evaluation.cells import Cells, stored_cells
 from experiments.evaluation.labels import CONTROL, labels_of
 
 _BLOCK = 4096
@@ -30,8 +30,10 @@ class TrainingEffects:
     """(K, G); NaN where no cell of the condition measured the gene."""
     cells: np.ndarray
     """(K,) training cells."""
-    controls: dict[str, Sparse]
-    """Context -> log expression of up to RESAMPLED training controls."""
+    controls: dict[str, Cells]
+    """Context -> up to RESAMPLED training controls."""
+    genes: tuple[str, ...] = ()
+    """The panel, in order."""
 
     @classmethod
     def read(
@@ -58,13 +60,14 @@ class TrainingEffects:
         for (context, perturbation), positions in members.items():
             if perturbation == CONTROL:
                 kept = np.sort(rng.permutation(positions)[:RESAMPLED])
-                controls[context] = stored_cells(store, rows[kept], statistics.mean).log_expression(target)
+                controls[context] = stored_cells(store, rows[kept], statistics.mean)
         return cls(
             target_sum=target,
             index=index,
             mean=np.divide(total, times, out=np.full_like(total, np.nan), where=times > 0),
             cells=np.bincount(condition, minlength=len(index)),
             controls=controls,
+            genes=tuple(store.panel.genes),
         )
 
     @property

@@ -64,23 +64,31 @@ class World:
     oracle: anndata.AnnData
 
 
-@pytest.fixture(scope="session")
-def screen() -> World:
-    """Two contexts, twelve perturbations, six held out in each; 200 genes with strong effects."""
+def screen_of(
+    held_out: dict[str, int], *, cells: int = 40, generated: int = 100, controls: int = 160, **settings: Any
+) -> World:
+    """A simulated screen where `held_out[context]` perturbations are held out of a context, no one in two of them."""
     size = {"genes": 200, "contexts": 2, "perturbations": 12, "programs": 6, "median_library": 3000.0, "effect": 1.5}
-    data = simulate_screen(seed=0, cells=40, controls=160, **size)
+    size |= settings
+    data = simulate_screen(seed=0, cells=cells, controls=controls, **size)
     # The biology comes from the seed and the cells after it: more cells of one seed are new cells of the same screen.
-    oracle = simulate_screen(seed=0, cells=100, controls=100, **size)
+    oracle = simulate_screen(seed=0, cells=generated, controls=100, **size)
     store = StoreInMemory(data, Columns(context=("cell_line",), perturbation="target_gene", control=("non-targeting",)))
     context, target = (data.obs[name].astype(str).to_numpy() for name in ("cell_line", "target_gene"))
-    targets = sorted(set(target) - {"non-targeting"})
-    held_out = {("line_A", name) for name in targets[:6]} | {("line_B", name) for name in targets[6:]}
-    test = np.array([pair in held_out for pair in zip(context, target, strict=True)])
+    targets = iter(sorted(set(target) - {"non-targeting"}))
+    chosen = {(where, next(targets)) for where, n in held_out.items() for _ in range(n)}
+    test = np.array([pair in chosen for pair in zip(context, target, strict=True)])
     test |= (target == "non-targeting") & (np.random.default_rng(0).random(len(target)) < 0.4)
     split = SplitInMemory(np.flatnonzero(~test), np.flatnonzero(test)[:0], np.flatnonzero(test))
     pairs = zip(oracle.obs["cell_line"], oracle.obs["target_gene"], strict=True)
-    asked = [pair in held_out or pair[1] == "non-targeting" for pair in pairs]
+    asked = [pair in chosen or pair[1] == "non-targeting" for pair in pairs]
     return World(store, split, statistics_of(store, split), oracle[asked].copy())
+
+
+@pytest.fixture(scope="session")
+def screen() -> World:
+    """Two contexts, twelve perturbations, six held out in each; 200 genes with strong effects."""
+    return screen_of({"line_A": 6, "line_B": 6})
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,30 @@ from data_pipelines.errors import InputError
 from experiments.evaluation import extras
 from experiments.evaluation.evaluate import Bounds, evaluate
 from experiments.evaluation.report import write_report
+from experiments.evaluation.results import ChallengeRow, ChallengeTable, Estimate
 
 NASTY = "<script>alert('x')</script>"
+CHALLENGE = ChallengeTable(
+    preset="v1",
+    rows=(
+        ChallengeRow(
+            name="model",
+            metrics={"DES": Estimate(value=0.5, low=0.4, high=0.6), "MAE": Estimate(value=0.1)},
+            average=Estimate(value=0.321, low=0.3, high=0.4),
+            cells=417,
+            de_cells=61,
+            conditions=12,
+        ),
+        ChallengeRow(name="mean_effect", metrics={"MAE": Estimate(value=0.2)}, conditions=12),
+    ),
+    columns=("DES", "MAE"),
+    de_columns=("DES",),
+    lower=("MAE",),
+    averaged=("DES", "MAE"),
+    baseline="mean_effect (sampled)",
+    real_cells=61,
+    versions={"cell-eval2": "9.9.9", "pdex": "8.8.8"},
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +60,7 @@ def run_folder(tmp_path_factory, screen):
         found,
         provenance={"step": 77},
         arrays=found.arrays | coded | codes,
+        challenge=(CHALLENGE,),
         composition=dataclasses.replace(found.composition, labels=(NASTY, "$b$")),
         pictures=dataclasses.replace(found.pictures, umap_labels=(NASTY, "b"), umap_column="cell_line"),
     )
@@ -77,6 +100,15 @@ def test_the_page_has_its_tables_and_pictures(page) -> None:
         "prefers-color-scheme",
         "Real held-out cells",
         "Nats per cell by step",
+        "Do predictions depend on the perturbation?",
+        "Calibration of counts",
+        "Mean count 1 to 10",
+        "cell-eval v1",
+        "0.321",
+        ">417<",
+        ">constant<",
+        "Averaged: DES, MAE",
+        "cell-eval2 9.9.9, pdex 8.8.8",
     ):
         assert words in page, words
     assert page.count('src="data:image/') >= 12

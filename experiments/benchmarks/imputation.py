@@ -19,7 +19,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
@@ -69,23 +68,21 @@ def _less_gene_means(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(structure: Any, arrays: Any, noised: Any, conditions: Any, tokens: Any, counts: Any) -> tuple[Any, Any]:
-    log_p = jax.nn.log_softmax(structure.merge(arrays)(noised, conditions).astype(jnp.float32))
-    known = jnp.minimum(tokens, VOCAB_SIZE - 1)
-    return -jnp.take_along_axis(log_p, known[..., None], axis=-1)[..., 0], jnp.exp(log_p) @ counts
+def _predict(structure: Any, arrays: Any, noised: Any, conditions: Any, tokens: Any) -> tuple[Any, Any]:
+    model = structure.merge(arrays)
+    return model.token_nll(noised, conditions, tokens), model.expected_counts(noised, conditions)
 
 
 def _of_model(held_out: HeldOutCells, tokens: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     parts = Compilable.of(held_out.run.model)
     conditions = condition_rows(held_out.store, held_out.rows, held_out.run.plan.vocabulary)
-    counts = jnp.asarray(decode_tokens(np.arange(VOCAB_SIZE)), jnp.float32)
     noised = np.where(hidden, MASK, tokens)
     nats, expected = np.empty(len(tokens)), np.empty(tokens.shape, np.float32)
     for first in range(0, len(tokens), _ROWS):
         part = np.minimum(np.arange(first, first + _ROWS), len(tokens) - 1)
         labels = {name: rows[part] for name, rows in conditions.items()}
         batch = (noised[part].astype(np.int32), labels, tokens[part].astype(np.int32))
-        nll, mean = (np.asarray(x) for x in _predict(parts.structure, parts.arrays, *batch, counts))
+        nll, mean = (np.asarray(x) for x in _predict(parts.structure, parts.arrays, *batch))
         nats[part], expected[part] = (nll * hidden[part]).sum(1), mean
     return nats, expected
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.commands.tables import print_table
+from experiments.commands.tables import print_table, score_text
 from experiments.registry.entries import RunEntry
 from experiments.registry.scores import METRICS
 from experiments.settings_diff import setting_text, settings_pairs
@@ -13,8 +13,6 @@ from experiments.settings_diff import setting_text, settings_pairs
 
 def print_run(entry: RunEntry) -> None:
     """Where a run is, what it was started with, how far it has come, and its evaluations."""
-    from experiments.commands.runs import score_text
-
     config, folder = entry.config, entry.folder
     rows: list[tuple[str, Any]] = [
         ("run", folder.path),
@@ -53,8 +51,6 @@ def _contents(entry: RunEntry) -> dict[str, list[str]]:
 
 def print_difference(one: RunEntry, other: RunEntry, part: str) -> None:
     """Settings and scores in which two runs differ."""
-    from experiments.commands.runs import score_text
-
     table = Table("", one.folder.id, other.folder.id, box=None)
     for name, before, after in settings_pairs(one.config, other.config):
         table.add_row(name, setting_text(before), setting_text(after))

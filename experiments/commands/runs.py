@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 def _list(options: Runs) -> int:
     from rich.table import Table
 
-    from experiments.commands.tables import print_table
+    from experiments.commands.tables import print_table, score_text
     from experiments.registry.scores import LOWER_IS_BETTER, check_metric
 
     metric = check_metric(options.sort) if options.sort else ""
@@ -114,10 +114,3 @@ def _filters(text: str) -> dict[str, str]:
 def _fits(entry: "RunEntry", wanted: dict[str, str]) -> bool:
     values = {"experiment": entry.experiment, "run": entry.folder.id, **{k: entry.config[k] for k in COLUMNS[2:]}}
     return all(text in values[column] for column, text in wanted.items())
-
-
-def score_text(metric: str, value: float | None) -> str:
-    """A metric as a table shows it."""
-    if value is None:
-        return ""
-    return f"{value:,.1f}" if metric.endswith("nats") or metric.startswith("nats") else f"{value:.3f}"

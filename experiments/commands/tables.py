@@ -10,3 +10,10 @@ def print_table(table: Table) -> None:
     wide = Console(width=10_000)
     needed = Measurement.get(wide, wide.options, table).maximum
     Console(width=max(Console().width, needed), soft_wrap=True).print(table)
+
+
+def score_text(metric: str, value: float | None) -> str:
+    """A metric as a table shows it."""
+    if value is None:
+        return ""
+    return f"{value:,.1f}" if "nats" in metric else f"{value:.3f}"

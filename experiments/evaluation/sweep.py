@@ -14,7 +14,7 @@ from experiments.config_json import to_json
 from experiments.evaluation.cells import Cells
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.effects import Generated, evaluate_effects
-from experiments.evaluation.held_out import read_held_out
+from experiments.evaluation.held_out import HeldOut, read_held_out
 from experiments.evaluation.likelihood import TrainingSide
 from experiments.evaluation.populations import MODEL, REAL, REPLICATE, cell_table, distribution_table
 from experiments.evaluation.sides import Sides
@@ -144,14 +144,17 @@ class _Comparison:
     job: SweepJob
     training: TrainingSide
     effects: TrainingEffects | None
+    held_out: HeldOut | None
 
     @classmethod
     def read(cls, job: SweepJob, progress: Progress) -> "_Comparison":
         store, split, statistics = job.store, job.split, job.statistics
-        effects = None
+        effects = held_out = None
         if store.columns.perturbation is not None:
             effects = TrainingEffects.read(store, split, statistics, seed=job.seed, progress=progress)
-        return cls(job=job, training=TrainingSide.read(store, split, statistics, job.seed), effects=effects)
+            held_out = read_held_out(store, split, statistics, effects, job.part, np.random.default_rng(job.seed))
+        training = TrainingSide.read(store, split, statistics, job.seed)
+        return cls(job=job, training=training, effects=effects, held_out=held_out)
 
     def row(self, name: str, request: SampleRequest, progress: Progress) -> tuple[tuple[SweepRow, ...], SweepRow]:
         """The real cells' rows and a sampler's."""
@@ -185,13 +188,10 @@ class _Comparison:
             found[row.name] |= row.values
         for row in distribution_table(sides.real, methods, rng=rng, seed=self.job.seed):
             found[row.name] |= {"mmd": row.values["mmd"]}
-        if self.effects is not None and sides.generated_labels is not None:
+        if self.effects is not None and self.held_out is not None and sides.generated_labels is not None:
             generated = Generated.of(sides.generated, sides.generated_labels, self.effects.target_sum)
-            job = self.job
-            held_out = read_held_out(
-                job.store, job.split, job.statistics, self.effects, job.part, np.random.default_rng(job.seed)
-            )
-            table, _, _ = evaluate_effects(held_out, self.effects, generated, seed=job.seed, progress=progress)
+            seed = self.job.seed
+            table, _, _ = evaluate_effects(self.held_out, self.effects, generated, seed=seed, progress=progress)
             for row in table.rows:
                 if row.name in found:
                     found[row.name] |= {metric: row.metrics[metric].value for metric in EFFECTS}

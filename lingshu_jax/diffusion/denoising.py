@@ -34,18 +34,9 @@ class ReverseProcess(Protocol):
         ...
 
     def draw(
-        self,
-        shared: Any,
-        prediction: Any,
-        genes: Any,
-        uniforms: Any,
-        *,
-        guidance: Any,
-        mixed: Any,
-        temperature: Any,
-        top_p: Any,
+        self, shared: Any, prediction: Any, genes: Any, uniforms: Any, **settings: Any
     ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
-        """A token for every listed gene, and its log-probability."""
+        """A token for every listed gene, and its log-probability; settings as `draw_listed` takes them."""
         ...
 
     def write(self, shared: Any, cells: Any, genes: Any, tokens: Any) -> Any:
@@ -114,22 +105,13 @@ class LogitReverse:
         return [self.denoiser.logits(cells, labels).astype(jnp.float32) for labels in asked]
 
     def draw(
-        self,
-        shared: Any,
-        prediction: Any,
-        genes: Any,
-        uniforms: Any,
-        *,
-        guidance: Any,
-        mixed: Any,
-        temperature: Any,
-        top_p: Any,
+        self, shared: Any, prediction: Any, genes: Any, uniforms: Any, *, guidance: Any, mixed: Any, **settings: Any
     ) -> tuple[Int[Array, "B C"], Float[Array, "B C"]]:
         logits = prediction[0]
         if len(prediction) == 2:
             logits = guided_logits(prediction[0], prediction[1], guidance, mixed)
         listed = jnp.take_along_axis(logits, genes[..., None], axis=1, mode="clip")
-        tokens = draw_token(listed, uniforms, temperature=temperature, top_p=top_p)
+        tokens = draw_token(listed, uniforms, **settings)
         hit = jnp.take_along_axis(jax.nn.log_softmax(listed, axis=-1), tokens[..., None], axis=-1)
         return tokens, hit[..., 0]
 

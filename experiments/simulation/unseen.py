@@ -1,15 +1,15 @@
 """How large the predicted effects of perturbations without training cells are, beside those of seen ones."""
 
-# L labels, G genes, R rows of one forward pass
+# L labels, G genes
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from experiments.simulation.conditions import Unseen, vocabulary_rows
+from experiments.simulation.forward import forward_cells
 from lingshu_jax.tokens import MASK
 from lingshu_jax.vocabulary import ConditionField
 
@@ -87,7 +87,11 @@ def unseen_effects(run: "LoadedRun", labels: pd.DataFrame, unseen: Unseen) -> Un
     seen = [field.labels[i] for i in np.unique(every)]
     asked = pd.DataFrame([first] * (1 + len(seen) + len(wanted)), columns=labels.columns)
     asked[field.name] = [field.controls[0], *seen, *wanted]
-    means = _mean_counts(run, vocabulary_rows(asked, unseen, run), len(asked))
+    rows = vocabulary_rows(asked, unseen, run)
+    masked = forward_cells(
+        run, "expected_counts", _all_masked(run.model.genes), rows, len(asked), cells_per_device=_ROWS
+    )
+    means = masked.astype(np.float64)
     expression = np.log1p(means * (TARGET_SUM / means.sum(axis=1, keepdims=True)))
     sizes = np.linalg.norm(expression[1:] - expression[0], axis=1)
     of_seen = max(float(np.median(sizes[: len(seen)])), 1e-12)
@@ -99,32 +103,5 @@ def _is_unseen(label: str, field: ConditionField) -> bool:
     return any(member not in field.labels and not field.is_control(member) for member in field.members(label))
 
 
-def _mean_counts(run: "LoadedRun", rows: dict[str, np.ndarray], n: int) -> np.ndarray:
-    """float64 (n, G): mean count of every gene with all of them masked."""
-    import jax
-
-    from lingshu_jax.diffusion.denoising import Compilable
-    from lingshu_jax.evaluation.bound import padded
-    from lingshu_jax.parallel.mesh import batch_sharding, compiled_for, mesh_of, to_host
-
-    parts, mesh = Compilable.of(run.model), mesh_of(jax.tree.leaves(run.model))
-    size = _ROWS * (1 if mesh is None else mesh.size)
-    masked = np.full((size, run.model.genes), MASK, np.int32)
-    found = []
-    for part in padded(n, size):
-        batch = (masked, {name: values[part] for name, values in rows.items()})
-        placed = batch if mesh is None else jax.device_put(batch, batch_sharding(mesh))
-        with compiled_for(mesh):
-            found.append(to_host(_forward()(parts.structure, parts.arrays, *placed)))
-    return np.concatenate(found)[:n].astype(np.float64)
-
-
-@functools.cache
-def _forward() -> Any:
-    import jax
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def forward(structure: Any, arrays: Any, tokens: Any, conditions: Any) -> Any:
-        return structure.merge(arrays).expected_counts(tokens, conditions)
-
-    return forward
+def _all_masked(genes: int) -> Any:
+    return lambda cells: np.full((len(cells), genes), MASK, np.int32)

@@ -3,9 +3,8 @@
 Token histograms by context, co-expression features of genes, and the genes that each perturbation turns down.
 """
 
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import scipy.sparse
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
-from data_pipelines.statistics import blocks_of, check_split
+from data_pipelines.stored_arrays import stored_arrays, with_places
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def context_histograms(
         labels, code = np.unique(np.array(keys), return_inverse=True)
         sums = np.zeros((len(labels), store.n_genes * VOCAB_SIZE), np.int64)
         cells = np.zeros((len(labels), len(store.measured)), np.int64)
-        for first, rows in _with_places(store, split.train, "histograms by context", progress):
+        for first, rows in with_places(store, split.train, "histograms by context", progress):
             counts = store.counts(rows)
             of_entry = np.repeat(np.arange(len(rows)), np.diff(counts.indptr))
             place = counts.indices.astype(np.int64) * VOCAB_SIZE + encode_counts(counts.data)
@@ -63,7 +62,7 @@ def context_histograms(
         packed = scipy.sparse.csr_matrix(histogram.reshape(len(labels), -1))
         return {"labels": labels, "data": packed.data, "indices": packed.indices, "indptr": packed.indptr}
 
-    stored = _stored(store, split, "context_histograms", compute)
+    stored = stored_arrays(store, split, "context_histograms", compute)
     packed = scipy.sparse.csr_matrix(
         (stored["data"], stored["indices"], stored["indptr"]),
         shape=(len(stored["labels"]), store.n_genes * VOCAB_SIZE),
@@ -107,7 +106,7 @@ def coexpression_features(
         features *= np.sign(features[np.abs(features).argmax(0), np.arange(features.shape[1])])
         return {"features": features.astype(np.float32)}
 
-    return _stored(store, split, f"coexpression_{components}", compute)["features"]
+    return stored_arrays(store, split, f"coexpression_{components}", compute)["features"]
 
 
 def down_regulated(
@@ -156,7 +155,7 @@ def down_regulated(
             "ends": ends,
         }
 
-    stored = _stored(store, split, f"down_regulated_{level:g}", compute)
+    stored = stored_arrays(store, split, f"down_regulated_{level:g}", compute)
     return {
         tuple(json.loads(str(label))): stored["genes"][stored["ends"][i] : stored["ends"][i + 1]]
         for i, label in enumerate(stored["labels"])
@@ -177,7 +176,7 @@ def control_means(
         keys = [json.dumps([str(v) for v in row]) for row in store.obs.iloc[rows][list(columns.context)].to_numpy()]
         labels, code = np.unique(np.array(keys, dtype=np.str_), return_inverse=True)
         total, cells = np.zeros((len(labels), store.n_genes)), np.zeros((len(labels), store.n_genes))
-        for first, some in _with_places(store, rows, "means of controls", progress):
+        for first, some in with_places(store, rows, "means of controls", progress):
             mine = code[first : first + len(some)]
             member = scipy.sparse.csr_matrix(
                 (np.ones(len(some)), (mine, np.arange(len(some)))), (len(labels), len(some))
@@ -186,7 +185,7 @@ def control_means(
             cells += member @ store.measured[store.source[some]]
         return {"labels": labels, "means": total / np.maximum(cells, 1)}
 
-    stored = _stored(store, split, "control_means", compute)
+    stored = stored_arrays(store, split, "control_means", compute)
     return {tuple(json.loads(str(label))): stored["means"][i] for i, label in enumerate(stored["labels"])}
 
 
@@ -196,12 +195,12 @@ def detected_in_controls(store: "CellStore", split: Split, *, progress: Progress
 
     def compute() -> dict[str, np.ndarray]:
         expressed, cells = np.zeros(store.n_genes), np.zeros(store.n_genes)
-        for _, some in _with_places(store, rows, "detection in controls", progress):
+        for _, some in with_places(store, rows, "detection in controls", progress):
             expressed += np.asarray((store.counts(some) > 0).sum(0)).ravel()
             cells += store.measured[store.source[some]].sum(0)
         return {"share": expressed / np.maximum(cells, 1)}
 
-    return _stored(store, split, "detected_in_controls", compute)["share"]
+    return stored_arrays(store, split, "detected_in_controls", compute)["share"]
 
 
 def _training_controls(store: "CellStore", split: Split) -> np.ndarray:
@@ -237,7 +236,7 @@ def _times_covariance(
 
 
 def _log_blocks(store: "CellStore", rows: np.ndarray, stage: str, progress: Progress) -> Iterator[Any]:
-    for _, some in _with_places(store, rows, stage, progress):
+    for _, some in with_places(store, rows, stage, progress):
         yield _logged(store, some)
 
 
@@ -247,33 +246,3 @@ def _logged(store: "CellStore", rows: np.ndarray) -> Any:
     library = np.maximum(np.asarray(counts.sum(1)).ravel(), 1.0)
     counts.data = np.log1p(counts.data * np.repeat(CELLS_SCALE / library, np.diff(counts.indptr)))
     return counts
-
-
-def _with_places(
-    store: "CellStore", rows: np.ndarray, stage: str, progress: Progress
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Blocks of rows with the place of their first one."""
-    first = 0
-    for some in blocks_of(store, rows):
-        yield first, some
-        first += len(some)
-        progress(stage, first, len(rows))
-
-
-def _stored(
-    store: "CellStore", split: Split, name: str, compute: Callable[[], Mapping[str, np.ndarray]]
-) -> Mapping[str, np.ndarray]:
-    """Arrays under the split's hash; computed now where they are not there, or cannot be read."""
-    check_split(store, split)
-    folder, key = store.path / f"statistics/{split.hash}", f"{name}.npz"
-    found = folder.read(key)
-    if found is None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **compute())
-        found = buffer.getvalue()
-        folder.write(key, found)
-    try:
-        with np.load(io.BytesIO(found), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, EOFError, OSError, KeyError) as error:
-        raise InputError(f"{folder}/{key} cannot be read ({error}). Remove the file; it is computed again.") from error

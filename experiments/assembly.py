@@ -16,12 +16,12 @@ from experiments.experiment import DataConfig, Experiment
 from lingshu_jax.model import TargetFeatures
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
-from lingshu_jax.model.statistics import StartStatistics
+from lingshu_jax.model.statistics import LowRankRates, StartStatistics
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, model_parts
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, LibrarySizeField, NumberField
 
-META_FORMAT = 1
+META_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def plan(experiment: Experiment, statistics: Statistics, targets: TargetTable | 
     )
 
 
-def start_statistics(statistics: Statistics, plan: ModelPlan) -> StartStatistics:
+def start_statistics(statistics: Statistics, plan: ModelPlan, rates: LowRankRates | None = None) -> StartStatistics:
     """What a new model starts from."""
     prior, field, features = statistics.depth_prior(plan.vocabulary), plan.vocabulary.perturbation, None
     if plan.targets is not None and field is not None:
@@ -132,6 +132,7 @@ def start_statistics(statistics: Statistics, plan: ModelPlan) -> StartStatistics
         prior.spread_effects,
         prior.log_variance,
         features,
+        rates,
     )
 
 

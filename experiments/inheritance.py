@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,10 +19,11 @@ from experiments.assembly import ModelPlan, start_statistics
 from experiments.experiment import Experiment, InitConfig
 from experiments.runs import RunFolder, find_run
 from experiments.storage import Folder
+from lingshu_jax.label_terms import label_terms, term_name
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.denoiser import FixedArrays
 from lingshu_jax.model.parameters import Fixed
-from lingshu_jax.model.statistics import StartStatistics
+from lingshu_jax.model.statistics import LowRankRates, StartStatistics
 from lingshu_jax.parallel.mesh import replicated
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, abstract_like
 from lingshu_jax.training.inherit import is_frozen, parameter_names, take_over, take_over_fixed
@@ -105,9 +107,18 @@ def inherited_plan(experiment: Experiment, fresh: ModelPlan, parent: Parent) -> 
 
 
 def inherit(
-    parent: Parent, plan: ModelPlan, statistics: Statistics, tx: optax.GradientTransformation, mesh: Mesh
+    parent: Parent,
+    plan: ModelPlan,
+    statistics: Statistics,
+    rates_at: Callable[[np.ndarray], LowRankRates | None],
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
 ) -> tuple[TrainState, ModelParts]:
-    """State before step 0, and fixed arrays: the parent's averaged weights, and fresh ones where it has none."""
+    """State before step 0, and fixed arrays: the parent's averaged weights, and fresh ones where it has none.
+
+    Labels of a field that the parent knows begin with its rates, new ones with none; without such a field all begin
+    with `rates_at` the means (G,) that the model starts from.
+    """
     before = parent.plan.parts(mesh)
     with _reading(parent.run) as checkpoints:
         weights, fixed = checkpoints.restore_ema(
@@ -115,6 +126,8 @@ def inherit(
         )
     kept = plan.layout.spread(_known_genes(plan, parent.plan) >= 0, padding=False)
     told = _on_the_parents_scale(start_statistics(statistics, plan), plan, parent.plan, fixed)
+    if not _known_terms(plan, parent.plan):
+        told = dataclasses.replace(told, rates=rates_at(_mean_of(told, fixed, plan, kept)))
     arrays = nnx.state(FixedArrays(plan.experiment.model, plan.layout, plan.vocabulary, told), Fixed)
     placed = jax.device_put(take_over_fixed(arrays, fixed, kept), replicated(mesh))
     state = fresh_state(plan.build, tx, mesh, functools.partial(take_over, parent=weights))
@@ -147,6 +160,12 @@ def _label_names(plan: ModelPlan) -> list[str]:
     return [field.name for field in plan.vocabulary.labelled]
 
 
+def _known_terms(new: ModelPlan, old: ModelPlan) -> set[str]:
+    return {term_name(term) for term in label_terms(new.vocabulary)} & {
+        term_name(term) for term in label_terms(old.vocabulary)
+    }
+
+
 def _known_genes(new: ModelPlan, old: ModelPlan) -> np.ndarray:
     return np.array([old.panel.positions.get(gene, -1) for gene in new.panel.genes])
 
@@ -159,6 +178,17 @@ def _check_shapes(model: DenoiserConfig, parents: DenoiserConfig, parent: Parent
                 f"model.{name.replace('_', '-')} is {there} in --init.from {parent.run.id} and {here} here. Leave "
                 f"--model.{name.replace('_', '-')} out: a fine-tuned model keeps its parent's."
             )
+
+
+def _mean_of(told: StartStatistics, fixed: Any, plan: ModelPlan, kept: np.ndarray) -> np.ndarray:
+    """(G,) means that the model starts from: the parent's where it knows the gene."""
+    before = fixed.get("start", {}).get("mean")
+    if before is None:
+        return told.mean
+    means = plan.layout.spread(told.mean, padding=0.0)
+    old = np.asarray(before[...])
+    means[: len(old)] = np.where(kept[: len(old)], old, means[: len(old)])
+    return means.reshape(-1)[plan.layout.place]
 
 
 def _on_the_parents_scale(told: StartStatistics, plan: ModelPlan, old: ModelPlan, fixed: Any) -> StartStatistics:

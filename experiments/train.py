@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from data_pipelines import CellStore, Split, condition_rows, load_statistics, make_loader
+from data_pipelines import CellStore, Split, condition_rows, make_loader
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Loader
 from data_pipelines.statistics import Statistics
-from data_pipelines.target_features import TargetTable, load_targets
 from experiments import runs
 from experiments.assembly import ModelPlan, optimizer_of, plan, start_statistics
 from experiments.blueprint import Blueprint, Cells
@@ -28,14 +27,13 @@ from experiments.hardware import here
 from experiments.inheritance import Parent, check_frozen, check_parent, find_parent, inherit, inherited_plan
 from experiments.load import warn
 from experiments.profiling import Profile, ProfiledSteps
-from experiments.progress import StageProgress
 from experiments.reporting import Scale, SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
 from experiments.storage import Folder, folder_at, storage_of
+from experiments.training_cells import TrainingCells
 from lingshu_jax.evaluation.bound import bound_of_cells
 from lingshu_jax.kernels.attention import IMPLEMENTATIONS
-from lingshu_jax.model import NoFeatures
 from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
 from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
@@ -139,8 +137,9 @@ def _train(
     parent: Parent | None,
 ) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
-    statistics = _statistics(job)
-    model_plan = plan(experiment, statistics, _targets(job))
+    cells = TrainingCells(job.store, job.split)
+    statistics = cells.statistics()
+    model_plan = plan(experiment, statistics, cells.targets(experiment.model.features))
     if parent is not None:
         model_plan = inherited_plan(experiment, model_plan, parent)
     tx = optimizer_of(experiment, model_plan.vocabulary)
@@ -152,7 +151,7 @@ def _train(
         SharedStopRequest() if several() else StopRequest() as stop,
     ):
         if checkpoints.latest_step() is None:
-            state, parts = _begin(model_plan, statistics, parent, tx, mesh)
+            state, parts = _begin(cells, model_plan, statistics, parent, tx, mesh)
         else:
             parts = model_plan.parts(mesh)
             try:
@@ -212,33 +211,6 @@ def _last(checkpoints: Checkpoints) -> str:
     return "No checkpoint was saved before." if step is None else f"The checkpoint of step {step:,} is kept."
 
 
-def _statistics(job: TrainJob) -> Statistics:
-    """What the training cells tell; where it has to be computed and stored first, one process does."""
-
-    def load() -> Statistics:
-        with StageProgress() as progress:
-            return load_statistics(job.store, job.split, progress=progress)
-
-    mine: list[Statistics] = []
-    lead("statistics", lambda: mine.append(load()))
-    return mine[0] if mine else load()
-
-
-def _targets(job: TrainJob) -> TargetTable | None:
-    """The target features that the model is told, if any; one process computes what is stored beside the store."""
-    features = job.experiment.model.features
-    if isinstance(features, NoFeatures):
-        return None
-
-    def load() -> TargetTable:
-        with StageProgress() as progress:
-            return load_targets(features.source, features.size, job.store, job.split, progress=progress)
-
-    mine: list[TargetTable] = []
-    lead("target features", lambda: mine.append(load()))
-    return mine[0] if mine else load()
-
-
 def _loader(job: TrainJob, model_plan: ModelPlan) -> Loader:
     experiment = job.experiment
     return make_loader(
@@ -254,6 +226,7 @@ def _loader(job: TrainJob, model_plan: ModelPlan) -> Loader:
 
 
 def _begin(
+    cells: TrainingCells,
     model_plan: ModelPlan,
     statistics: Statistics,
     parent: Parent | None,
@@ -261,9 +234,10 @@ def _begin(
     mesh: jax.sharding.Mesh,
 ) -> tuple[TrainState, ModelParts]:
     """State before step 0 and fixed arrays, random or inherited."""
+    rates_at = functools.partial(cells.label_rates, model_plan, statistics)
     if parent is not None:
-        return inherit(parent, model_plan, statistics, tx, mesh)
-    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan))
+        return inherit(parent, model_plan, statistics, rates_at, tx, mesh)
+    parts = model_plan.parts(mesh, start_statistics(statistics, model_plan, rates_at(statistics.mean)))
     return init_state(model_plan.build, tx, mesh), parts
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 MAY_IMPORT = {
     "lingshu_jax": {"lingshu_jax"},
-    "data_pipelines": {"data_pipelines", "lingshu_jax.tokens", "lingshu_jax.vocabulary"},
+    "data_pipelines": {"data_pipelines", "lingshu_jax.tokens", "lingshu_jax.vocabulary", "lingshu_jax.label_terms"},
     "experiments": {"experiments", "data_pipelines", "lingshu_jax"},
 }
 OURS = tuple(MAY_IMPORT)

@@ -18,7 +18,15 @@ class LogFrequency:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DepthNB:
-    """Logits start at each gene's negative binomial, scaled by the depth that the visible genes tell of the cell."""
+    """Logits start at each gene's negative binomial, scaled by the depth that the visible genes tell of the cell, at
+    the mean rates of its labels."""
+
+    label_rank: int = 64
+    """Rank of the shifts that labels begin with; 0 starts every label at the mean of all cells."""
+
+    def __post_init__(self) -> None:
+        if self.label_rank < 0:
+            raise ValueError(f"start.label_rank must be >= 0, got {self.label_rank}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -249,6 +249,9 @@ class Denoiser(nnx.Module):
         if depth is None:
             return None
         log_rate = jnp.broadcast_to(jnp.log(depth)[:, None, None], tokens.shape)
+        told = self.start.told(conditions)
+        if told is not None:
+            log_rate = log_rate + told
         if self.factors is not None:
             log_rate = log_rate + self.factors.log_rate(prefix[:, 0], conditions, self.features)
         return self.start.tilt(log_rate)

@@ -20,6 +20,7 @@ from lingshu_jax.kernels.gene_head import token_counts
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.config import DepthNB, LogFrequency, NoBias
+from lingshu_jax.model.label_rates import LabelRates
 from lingshu_jax.model.negative_binomial import log_token_mass
 from lingshu_jax.model.parameters import Fixed
 from lingshu_jax.model.rows import embed_rows, index_of
@@ -50,6 +51,10 @@ class NoStart(nnx.Module):
         """
         return None
 
+    def told(self, conditions: Conditions) -> Float[Array, "B P S"] | None:
+        """The shift of every gene's log-rate that labels begin with; None where there is none."""
+        return None
+
     def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"] | None:
         """The shift per count of the logits when genes' log-rates move by `log_rate`."""
         return None
@@ -67,11 +72,21 @@ class FrequencyStart(NoStart):
 
 
 class DepthStart(NoStart):
-    """Logits start at each gene's negative binomial, scaled by the posterior mean of the cell's depth."""
+    """Logits start at each gene's negative binomial, scaled by the posterior mean of the cell's depth and shifted by
+    its labels."""
 
-    def __init__(self, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None):
+    def __init__(
+        self,
+        label_rank: int,
+        layout: GeneLayout,
+        vocabulary: ConditionVocabulary,
+        statistics: StartStatistics | None,
+    ):
         """Zeros where `statistics` is None: a shape to restore into."""
         shape = layout.gene_at.shape
+        rates = None if statistics is None else statistics.rates
+        labelled = label_rank > 0 and bool(vocabulary.labelled)
+        self.label_rates = LabelRates(label_rank, layout, vocabulary, rates) if labelled else None
         self.table = Fixed(_table(layout, None))
         self.mean, self.dispersion = Fixed(np.zeros(shape, np.float32)), Fixed(np.ones(shape, np.float32))
         self.log_variance = Fixed(np.zeros((), np.float32))
@@ -102,14 +117,14 @@ class DepthStart(NoStart):
         log_library = conditions[field.name]
         farthest = FARTHEST * field.scale
         library = jnp.exp(jnp.clip(log_library, field.mean - farthest, field.mean + farthest))
-        expected = jnp.where(tokens <= MASK, self.mean[...], 0.0).sum((1, 2))
+        expected = jnp.where(tokens <= MASK, self._mean(conditions), 0.0).sum((1, 2))
         return jnp.where(jnp.isnan(log_library), depth, library / jnp.maximum(expected, MEAN_FLOOR))
 
     def _posterior(
         self, tokens: Int[Array, "B P S"], conditions: Conditions, keys: Key[Array, "B"] | None
     ) -> Float[Array, "B"]:
         """Its mean, or a draw from it, given visible genes and labels."""
-        mean = self.mean[...]
+        mean = self._mean(conditions)
         weight = 1.0 / (1.0 + mean / self.dispersion[...])
         visible = tokens <= OVERFLOW
         observed = jnp.where(visible, visible_counts(tokens) * weight, 0.0).sum((1, 2))
@@ -134,6 +149,14 @@ class DepthStart(NoStart):
         z = jax.vmap(jax.random.normal)(keys)
         widest = jnp.exp(WIDEST_DRAW * jnp.sqrt(self.log_variance[...] * spread))
         return jnp.clip(shape / rate * jnp.exp(jnp.sqrt(variance) * z - variance / 2), told / widest, told * widest)
+
+    def _mean(self, conditions: Conditions) -> Float[Array, "#B P S"]:
+        """Mean counts of a cell with these labels at depth 1."""
+        told = self.told(conditions)
+        return self.mean[...][None] if told is None else self.mean[...] * jnp.exp(told)
+
+    def told(self, conditions: Conditions) -> Float[Array, "B P S"] | None:
+        return None if self.label_rates is None else self.label_rates(conditions)
 
     def tilt(self, log_rate: Float[Array, "B P S"]) -> Float[Array, "B P S"]:
         """log r + log((theta + mu) / (theta + r mu)): the same negative binomial at mean r mu, but for a constant."""
@@ -179,7 +202,7 @@ def _(
 def _(
     config: DepthNB, layout: GeneLayout, vocabulary: ConditionVocabulary, statistics: StartStatistics | None
 ) -> NoStart:
-    return DepthStart(layout, vocabulary, statistics)
+    return DepthStart(config.label_rank, layout, vocabulary, statistics)
 
 
 def _fixed(effects: Mapping[str, np.ndarray]) -> dict[str, Fixed]:

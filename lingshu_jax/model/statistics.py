@@ -7,6 +7,16 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class LowRankRates:
+    """What labels do to the log-rate of every gene: `tables[term][rows] @ basis.T`. G genes, R rank."""
+
+    basis: np.ndarray
+    """float32 (G, R)."""
+    tables: Mapping[str, np.ndarray]
+    """By the name of a term, float32 (rows of its first field, ..., R); 0 for labels without training cells."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class StartStatistics:
     """What `LogFrequency` and `DepthNB` start from, and target features. G genes, V output tokens."""
 
@@ -24,3 +34,5 @@ class StartStatistics:
     """Variance of the log depth that the labels leave, on average."""
     target_features: np.ndarray | None = None
     """float32 (rows, K) by row of the perturbation field, of a model with target features."""
+    rates: LowRankRates | None = None
+    """What labels do to genes' log-rates; None starts every label at the mean of all cells."""

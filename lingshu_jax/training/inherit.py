@@ -11,6 +11,8 @@ import numpy as np
 
 EFFECTS = ("mean_effects", "spread_effects")
 """Fixed arrays with one entry per row of a condition field."""
+RATES = "start.label_rates."
+TABLES = f"{RATES}tables."
 
 
 def take_over(fresh: Any, parent: Any) -> Any:
@@ -40,6 +42,9 @@ def take_over_fixed(fresh: Any, parent: Any, kept: np.ndarray) -> Any:
         kept: bool (P, S) of the new layout: slots whose gene the parent knows.
     """
     known = {name: np.asarray(value) for name, value in _leaves(parent)}
+    # Tables of rates mean something with their basis alone: all are the parent's, or none.
+    if not any(TABLES in name and name in known for name, _ in _leaves(fresh)):
+        known = {name: value for name, value in known.items() if RATES not in name}
 
     def take(path: Any, leaf: Any) -> Any:
         name, value = parameter_name(path), np.array(leaf)
@@ -48,9 +53,9 @@ def take_over_fixed(fresh: Any, parent: Any, kept: np.ndarray) -> Any:
             return value
         if value.ndim == 0:
             return old
-        if set(name.split(".")) & set(EFFECTS):
-            value[: len(old)] = old
-        elif value.ndim == 3:  # the start's table, (S, P, V)
+        if TABLES in name or set(name.split(".")) & set(EFFECTS):
+            value[tuple(slice(length) for length in old.shape)] = old
+        elif name == "start.table":  # (S, P, V)
             by_slot = kept.T[:, : old.shape[1]]
             value[:, : old.shape[1]][by_slot] = old[by_slot]
         else:

@@ -1,5 +1,6 @@
 """Fine-tuning: `train EXP --init.from REF` on permuted and other panels, with new labels, with frozen parts."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ from experiments.commands.train import parse_options
 from experiments.inheritance import find_parent, inherit, inherited_plan
 from experiments.runs import find_run
 from experiments.train import tokens_of
+from experiments.training_cells import TrainingCells
 from lingshu_jax.diffusion.corruption import corrupt
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import make_mesh
@@ -62,11 +64,13 @@ def begun(store: pathlib.Path, runs: pathlib.Path, *more: str):
     """Plan, denoiser with averaged weights, and state of a fine-tuned run before step 1."""
     options = parse_options(arguments(store, runs, *more)[1:])
     opened = CellStore.open(store)
-    statistics = load_statistics(opened, load_split(opened, "default"))
+    split = load_split(opened, "default")
+    statistics = load_statistics(opened, split)
     parent = find_parent(options.config.init, runs)
     new = inherited_plan(options.config, plan(options.config, statistics), parent)
     tx = make_optimizer(options.config.optimizer, 2, frozen=options.config.init.freeze)
-    state, parts = inherit(parent, new, statistics, tx, make_mesh(MeshConfig()))
+    rates_at = functools.partial(TrainingCells(opened, split).label_rates, new, statistics)
+    state, parts = inherit(parent, new, statistics, rates_at, tx, make_mesh(MeshConfig()))
     return new, parts.merge(state.ema), state
 
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from lingshu_jax.label_terms import label_terms, term_name
 from lingshu_jax.model import Denoiser, DenoiserConfig, DepthNB, KeepAll, LowRankFactors, NoFactors
 from lingshu_jax.model.compression import GeneLayout
-from lingshu_jax.model.statistics import StartStatistics
+from lingshu_jax.model.statistics import LowRankRates, StartStatistics
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
-from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary
+from lingshu_jax.vocabulary import NULL_ROW, ConditionField, ConditionVocabulary
 
 GENES, SLOTS = 37, 4
 VOCABULARY = ConditionVocabulary(
@@ -27,7 +28,7 @@ CONFIG = DenoiserConfig(
     blocks=2,
     heads=2,
     ffn_width=32,
-    start=DepthNB(),
+    start=DepthNB(label_rank=4),
     factors=LowRankFactors(rank=3),
     zero_origin=True,
     input_scale=2.0,
@@ -54,7 +55,19 @@ def statistics() -> StartStatistics:
     tokens = encode_counts(x)
     histogram = np.stack([np.bincount(tokens[:, g], minlength=VOCAB_SIZE) for g in range(GENES)])
     effects = {field.name: np.linspace(-0.2, 0.2, field.rows) for field in VOCABULARY.fields}
-    return StartStatistics(histogram, x.mean(0) + 1e-3, np.full(GENES, 2.0), effects, effects, 0.25)
+    return StartStatistics(histogram, x.mean(0) + 1e-3, np.full(GENES, 2.0), effects, effects, 0.25, rates=rates())
+
+
+def rates(vocabulary: ConditionVocabulary = VOCABULARY) -> LowRankRates:
+    """Shifts of about 0.3 for every label and pair."""
+    rng, tables = np.random.default_rng(5), {}
+    rank = CONFIG.start.label_rank
+    for term in label_terms(vocabulary):
+        table = rng.normal(0, 0.3 / rank**0.5, (*(field.rows for field in term), rank))
+        table[NULL_ROW] = 0.0
+        table[(slice(None),) * (len(term) - 1) + (NULL_ROW,)] = 0.0
+        tables[term_name(term)] = table.astype(np.float32)
+    return LowRankRates(rng.normal(size=(GENES, rank)).astype(np.float32), tables)
 
 
 def conditions(n: int) -> dict[str, jax.Array]:

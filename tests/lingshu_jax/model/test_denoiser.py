@@ -92,7 +92,9 @@ def test_depth_moves_the_start_as_a_negative_binomial_of_scaled_mean():
     tokens = cells(1, seed=3).at[0, 0].set(MASK)
     s, depth = statistics(), float(model.start.depth(model.patches(tokens), conditions(1))[0])
     log_p = jax.nn.log_softmax(model(tokens, conditions(1))[0, 0])
-    expected = log_pmf(np.arange(60.0), s.mean[0] * depth, s.dispersion[0])
+    shift = float(model.start.told(conditions(1)).reshape(-1)[model.place[0]])
+    assert abs(shift) > 0.05
+    expected = log_pmf(np.arange(60.0), s.mean[0] * depth * np.exp(shift), s.dispersion[0])
     np.testing.assert_allclose(log_p[:60], expected, atol=5e-3)
 
 
@@ -158,7 +160,13 @@ def test_gene_order_is_only_a_layout():
     order = np.random.default_rng(0).permutation(GENES)
     layout = GeneLayout(np.asarray(first.place[...])[order].astype(np.int32), GENES)
     s = statistics()
-    moved = dataclasses.replace(s, histogram=s.histogram[order], mean=s.mean[order], dispersion=s.dispersion[order])
+    moved = dataclasses.replace(
+        s,
+        histogram=s.histogram[order],
+        mean=s.mean[order],
+        dispersion=s.dispersion[order],
+        rates=dataclasses.replace(s.rates, basis=s.rates.basis[order]),
+    )
     config = first.config
     second = Denoiser(config, layout, first.conditions, statistics=moved, rngs=nnx.Rngs(0))
     graph, _, fixed = nnx.split(second, nnx.Param, ...)

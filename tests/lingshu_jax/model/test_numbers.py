@@ -57,9 +57,10 @@ def test_gradients_are_finite_where_numbers_are_left_out(model):
 
 
 def test_the_library_size_says_the_depth(model):
-    """It is that over what the measured genes hold in the average cell, whatever is visible."""
+    """It is that over what the measured genes hold in the average cell of its labels, whatever is visible."""
     tokens = cells(3).at[:, 5:9].set(ABSENT)
-    held = np.delete(statistics().mean, np.arange(5, 9)).sum()
+    shift = np.asarray(model.start.told(conditions(3))).reshape(3, -1)[:, np.asarray(model.place[...])]
+    held = np.delete(statistics().mean * np.exp(shift), np.arange(5, 9), axis=1).sum(1)
     for seen in (tokens, jnp.where(jnp.arange(GENES) % 3 > 0, MASK, tokens).at[:, 5:9].set(ABSENT)):
         depth = model.start.depth(model.patches(seen), told(3, library=4.5))
         np.testing.assert_allclose(depth, np.exp(4.5) / held, rtol=1e-5)

@@ -8,9 +8,9 @@ from sklearn.decomposition import PCA
 from experiments.evaluation import cloud
 
 
-@pytest.mark.parametrize("limit", [0, 10_000])
+@pytest.mark.parametrize("limit", [0, 10_000], ids=["iterative", "full"])
 def test_components_are_those_of_the_centred_joint_cells(limit, monkeypatch) -> None:
-    monkeypatch.setattr(cloud, "_GRAM_CELLS", limit)
+    monkeypatch.setattr(cloud, "_ALL_VECTORS", limit)
     rng = np.random.default_rng(0)
     x, y = rng.poisson(np.exp(rng.normal(size=40)), (30, 40)), rng.poisson(1.0, (20, 40))
     found = cloud.joint_components([scipy.sparse.csr_matrix(part, dtype=float) for part in (x, y)], components=6)

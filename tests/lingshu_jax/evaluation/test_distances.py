@@ -106,6 +106,20 @@ def test_ilisi_agrees_with_a_plain_loop() -> None:
     assert ilisi(x, y, neighbours=45, perplexity=15) == pytest.approx(reference_ilisi(x, y, 45, 15), abs=1e-4)
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5, 1.5])
+def test_ilisi_is_that_of_scib_metrics(shift: float) -> None:
+    from scib_metrics import ilisi_knn
+    from scib_metrics.nearest_neighbors import NeighborsResults
+    from sklearn.neighbors import NearestNeighbors
+
+    x, y = clouds(150, 150, shift=shift)
+    both = np.concatenate([x, y])
+    distances, indices = NearestNeighbors(n_neighbors=91).fit(both).kneighbors(both)  # the cell itself and 90 more
+    known = NeighborsResults(indices=indices, distances=distances)
+    expected = ilisi_knn(known, np.repeat([0, 1], 150), perplexity=30, scale=True)
+    assert ilisi(x, y) == pytest.approx(float(expected), abs=1e-4)
+
+
 def test_ilisi_runs_from_apart_to_mixed() -> None:
     x, y = clouds(n=100, m=100, shift=0.0)
     assert ilisi(x, y) > 0.9

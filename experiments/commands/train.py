@@ -20,7 +20,7 @@ from experiments.experiment import Experiment
 from experiments.profiling import ProfiledSteps
 from lingshu_jax.parallel.cluster import find_place
 from lingshu_jax.parallel.config import DistributedConfig
-from lingshu_jax.parallel.roll_call import LeaderFailed, MissingProcesses
+from lingshu_jax.parallel.roll_call import AddressTaken, LeaderFailed, MissingProcesses
 
 if TYPE_CHECKING:
     from experiments.train import TrainResult
@@ -105,7 +105,7 @@ def join_processes(config: DistributedConfig) -> None:
     """Join the other processes of the run, if there are any; before anything asks for a device.
 
     Raises:
-        InputError: the settings are not enough to find them.
+        InputError: the settings are not enough to find them, or the coordinator's port is taken.
         MissingProcesses: some have not come in time.
     """
     try:
@@ -115,7 +115,10 @@ def join_processes(config: DistributedConfig) -> None:
     if place is not None:
         from lingshu_jax.parallel.distributed import start
 
-        start(place, config)
+        try:
+            start(place, config)
+        except AddressTaken as error:
+            raise InputError(str(error)) from error
 
 
 def say_result(result: "TrainResult", options: Train) -> int:

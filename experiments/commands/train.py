@@ -16,7 +16,7 @@ from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
-from experiments.experiment import Experiment
+from experiments.experiment import Experiment, is_moving
 from experiments.profiling import ProfiledSteps
 from lingshu_jax.parallel.cluster import find_place
 from lingshu_jax.parallel.config import DistributedConfig
@@ -174,6 +174,7 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
     early.add_argument("--size", choices=SIZES)
     early.add_argument("--runs", default=DEFAULT_RUNS)
     early.add_argument("--init.from", dest="parent")
+    early.add_argument("--run")
     try:
         known, rest = early.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
@@ -196,14 +197,22 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
 
 def _like_parent(default: Experiment, known: argparse.Namespace) -> Experiment:
     """The experiment with the model of the run that it begins with."""
+    from experiments.origin import recorded_model
     from experiments.runs import find_run
     from experiments.storage import folder_at
 
     if known.size is not None:
         raise InputError(f"the size of a fine-tuned model is its parent's, {known.parent}. Leave --size out.")
-    if known.parent == "latest":
+    if is_moving(known.parent):
         return default  # refused where it is read
-    return dataclasses.replace(default, model=find_run(known.parent, folder_at(known.runs)).experiment().model)
+    root = folder_at(known.runs)
+    try:
+        model = find_run(known.parent, root).experiment().model
+    except InputError:  # a run that has begun with it goes on without it
+        model = recorded_model(default.name, known.parent, root, known.run)
+        if model is None:
+            raise
+    return dataclasses.replace(default, model=model)
 
 
 def _shape(store: str | None) -> DataShape | None:

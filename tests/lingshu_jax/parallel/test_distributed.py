@@ -75,7 +75,7 @@ def test_a_port_that_another_program_keeps_is_named():
 
 def test_a_port_that_becomes_free_is_waited_for():
     other = socket.create_server(("", 0))
-    address = "localhost:{}".format(other.getsockname()[1])
+    address = f"localhost:{other.getsockname()[1]}"
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first = pool.submit(call_roll, Place(address, 2, 0), 30)
         other.close()

@@ -18,6 +18,7 @@ from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
 from experiments.experiment import Experiment, is_moving
 from experiments.profiling import ProfiledSteps
+from experiments.runs import check_name as check_run_name
 from lingshu_jax.parallel.cluster import find_place
 from lingshu_jax.parallel.config import DistributedConfig
 from lingshu_jax.parallel.roll_call import AddressTaken, LeaderFailed, MissingProcesses
@@ -65,11 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse_options(arguments)
     if options.dry_run:
         return _dry_run(options)
-    if options.devices is not None or options.topology is not None:
-        raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
-    profile = None if options.profile is None else ProfiledSteps.parse(options.profile)
-    if profile is not None:
-        profile.check(options.config.training.steps)
+    profile = check_options(options)
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
@@ -99,6 +96,23 @@ def run(arguments: Sequence[str]) -> int:
     except MissingProcesses as error:
         print(f"lingshu train: {error}. Start all processes again.", file=sys.stderr)
         return START_AGAIN
+
+
+def check_options(options: Train) -> ProfiledSteps | None:
+    """The steps to trace, if any, of options that fit together, as far as can be told without store and runs.
+
+    Raises:
+        InputError: they do not.
+    """
+    if options.devices is not None or options.topology is not None:
+        raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
+    if options.run is not None:
+        check_run_name(options.run)
+    if options.profile is None:
+        return None
+    profile = ProfiledSteps.parse(options.profile)
+    profile.check(options.config.training.steps)
+    return profile
 
 
 def join_processes(config: DistributedConfig) -> None:

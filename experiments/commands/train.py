@@ -16,6 +16,7 @@ from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
+from experiments.early_stop import StoppedEarly, stopping_early
 from experiments.experiment import Experiment, is_moving
 from experiments.profiling import ProfiledSteps
 from experiments.runs import check_name as check_run_name
@@ -70,32 +71,40 @@ def run(arguments: Sequence[str]) -> int:
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
-    from data_pipelines import CellStore, load_split
-
-    store = CellStore.open(options.store)
-    split = load_split(store, options.config.data.split)
-    use_device(options.device)
-
     try:
-        join_processes(options.distributed)
-
-        from experiments.train import TrainJob, train
-
-        job = TrainJob(
-            experiment=options.config,
-            store=store,
-            split=split,
-            root=options.runs,
-            name=options.run,
-            new=options.new,
-            profile=profile,
-        )
-        return say_result(train(job), options)
+        with stopping_early():
+            return _train(options, profile)
+    except StoppedEarly:
+        print("lingshu train: stopped before the first step; the same command starts again", file=sys.stderr)
+        return START_AGAIN
     except LeaderFailed as error:
         raise InputError(f"process 0 says: {error}") from error
     except MissingProcesses as error:
         print(f"lingshu train: {error}. Start all processes again.", file=sys.stderr)
         return START_AGAIN
+
+
+def _train(options: Train, profile: ProfiledSteps | None) -> int:
+    from data_pipelines import CellStore, load_split
+
+    assert options.store is not None
+    store = CellStore.open(options.store)
+    split = load_split(store, options.config.data.split)
+    use_device(options.device)
+    join_processes(options.distributed)
+
+    from experiments.train import TrainJob, train
+
+    job = TrainJob(
+        experiment=options.config,
+        store=store,
+        split=split,
+        root=options.runs,
+        name=options.run,
+        new=options.new,
+        profile=profile,
+    )
+    return say_result(train(job), options)
 
 
 def check_options(options: Train) -> ProfiledSteps | None:

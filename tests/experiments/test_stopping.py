@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from experiments import __main__ as command
+from experiments.early_stop import StoppedEarly, stopping_early
 from experiments.stopping import StopRequest
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -44,3 +45,18 @@ def test_an_interrupted_command_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(command.importlib, "import_module", interrupted)
     assert command.run(["train", "cells"]) == 130
     assert capsys.readouterr().err == "lingshu train: interrupted.\n"
+
+
+def test_a_signal_before_training_is_a_request_to_start_again():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedEarly), stopping_early():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_while_training_the_second_signal_is_the_systems_again():
+    with stopping_early():
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested(3) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -16,7 +16,7 @@ from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
-from experiments.early_stop import StoppedEarly, stopping_early
+from experiments.early_stop import START_AGAIN, stopping_early
 from experiments.experiment import Experiment, is_moving
 from experiments.profiling import ProfiledSteps
 from experiments.runs import check_name as check_run_name
@@ -26,8 +26,6 @@ from lingshu_jax.parallel.roll_call import AddressTaken, LeaderFailed, MissingPr
 
 if TYPE_CHECKING:
     from experiments.train import TrainResult
-
-START_AGAIN = 75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,11 @@ class Train:
 
 def run(arguments: Sequence[str]) -> int:
     """Train and say how it ended."""
-    options = parse_options(arguments)
+    with stopping_early():
+        return _run(parse_options(arguments))
+
+
+def _run(options: Train) -> int:
     if options.dry_run:
         return _dry_run(options)
     profile = check_options(options)
@@ -72,11 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
     try:
-        with stopping_early():
-            return _train(options, profile)
-    except StoppedEarly:
-        print("lingshu train: stopped before the first step; the same command starts again", file=sys.stderr)
-        return START_AGAIN
+        return _train(options, profile)
     except LeaderFailed as error:
         raise InputError(f"process 0 says: {error}") from error
     except MissingProcesses as error:

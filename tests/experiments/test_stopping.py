@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments import __main__ as command
-from experiments.early_stop import StoppedEarly, stopping_early
+from experiments.early_stop import stopping_early
 from experiments.stopping import StopRequest
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -47,11 +47,14 @@ def test_an_interrupted_command_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "lingshu train: interrupted.\n"
 
 
-def test_a_signal_before_training_is_a_request_to_start_again():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(StoppedEarly), stopping_early():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == before
+def test_a_signal_before_training_ends_with_75():
+    code = (
+        "import os, signal\nfrom experiments.early_stop import stopping_early\nwith stopping_early():\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n    except BaseException:\n        pass\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 75
+    assert ended.stderr == "lingshu: stopped before the first step; start again\n"
 
 
 def test_while_training_the_second_signal_is_the_systems_again():

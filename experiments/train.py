@@ -316,12 +316,29 @@ def _open_run(job: TrainJob, origin: Origin | None) -> runs.RunFolder:
     }
     folder = runs.create(job.root / job.experiment.name / name, config, describe())
     there = folder.config()
-    if there["identity"] != identity:
+    if there["identity"] != identity and not _in_another_precision(job, folder, origin):
         raise InputError(
             f"run {name!r} was started with other settings. Use the same ones, or another --run name.\n"
             f"{settings_diff(there, config)}"
         )
     return folder
+
+
+def _in_another_precision(job: TrainJob, folder: runs.RunFolder, origin: Origin | None) -> bool:
+    """Whether a run was started with these settings but for the types that it computes in; says so."""
+    before = folder.experiment()
+    model = dataclasses.replace(job.experiment.model, dtype=before.model.dtype)
+    training = dataclasses.replace(job.experiment.training, parameter_dtype=before.training.parameter_dtype)
+    experiment = dataclasses.replace(job.experiment, model=model, training=training)
+    identity = runs.run_id(experiment, job.store.hash, job.split.hash, origin and origin.hash)
+    if folder.config()["identity"] != identity:
+        return False
+    was, now = before.training.parameter_dtype, job.experiment.training.parameter_dtype
+    warn(
+        f"run {folder.id} was started with --model.dtype {before.model.dtype} --training.parameter-dtype {was} and "
+        f"goes on with {job.experiment.model.dtype} and {now}: its losses are not those that it would have had."
+    )
+    return True
 
 
 def _to_device(batch: dict[str, Any], *, mask_of: np.ndarray, mesh: jax.sharding.Mesh) -> dict[str, Any]:

@@ -175,12 +175,19 @@ def _dry_run(options: Train) -> int:
     if options.devices is not None:
         on = dataclasses.replace(on, devices=options.devices)
     if options.store is None:
-        cells = Cells()
-    else:
-        from data_pipelines import CellStore
+        print(describe(Blueprint(options.config, Cells()), on))
+        return 0
+    from data_pipelines import CellStore
 
-        cells = Cells.of(CellStore.open(options.store))
-    print(describe(Blueprint(options.config, cells), on))
+    store = CellStore.open(options.store)
+    blueprint = Blueprint(options.config, Cells.of(store))
+    if options.config.init.source is not None:
+        from experiments.inheritance import check_frozen, check_parent, find_parent
+
+        check_frozen(options.config.init.freeze, blueprint.parameters)
+        parent = find_parent(options.config.init, options.runs)
+        check_parent(parent, options.config, store.panel, blueprint.vocabulary)
+    print(describe(blueprint, on))
     return 0
 
 

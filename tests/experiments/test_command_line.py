@@ -53,6 +53,10 @@ def bad_inputs(folder: pathlib.Path) -> dict[str, tuple[list[str], str]]:
             "--model.width must be a whole number, got 'wide'",
         ),
         "an impossible setting": (["train", "demo", "--training.batch-size", "48"], "64"),
+        "more steps than are counted": (
+            ["train", "demo", "--training.steps", str(2**31)],
+            "training.steps must be <= ",
+        ),
         "a number that is none": (["train", "demo", "--optimizer.learning-rate", "nan"], "--optimizer.learning-rate"),
         "a negative seed": (["train", "demo", "--seed", "-1"], "--seed must lie in 0.."),
         "a pattern that matches nothing": (["ingest", str(folder / "none*.h5ad"), *out], "matches no file"),

@@ -270,6 +270,8 @@ def test_what_does_not_fit_is_refused_in_one_line(what, store, runs, capsys):
     said = capsys.readouterr().err
     assert reason in said and said.count("\n") == 1, said
     assert sorted(runs.rglob("config.json")) == before
+    assert run(arguments(store, runs, *more, "--dry-run")) == 2
+    assert reason in capsys.readouterr().err
 
 
 def test_other_genes_altogether_are_refused(screen_file, runs, tmp_path, capsys):

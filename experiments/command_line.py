@@ -15,6 +15,10 @@ import tyro
 from data_pipelines.errors import InputError
 from experiments.type_choices import describe_choices, take_choices
 
+_PYTHONS_WORDS = {
+    r"invalid literal for int\(\) with base 10": "a whole number",
+    "could not convert string to float": "a number",
+}
 _FRAME = " │|╭╮╰╯┌┐└┘"
 _CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.ConsolidateSubcommandArgs)
 
@@ -76,7 +80,9 @@ def one_line(text: str) -> str:
     body = [paragraph for paragraph in paragraphs if ":" in paragraph or "invalid choice" in paragraph]
     body = body or ["the arguments cannot be read"]
     wrong = body[0].split(" Argument helptext:")[0].split(" For full helptext")[0]
-    wrong = re.sub(r"^Error parsing config\.[\w.]+: ", "", wrong)
+    wrong = re.sub(r"^Error parsing (config\.[\w.]+|launch|distributed): ", "", wrong)
+    for python, kind in _PYTHONS_WORDS.items():
+        wrong = re.sub(rf"^Error parsing (--[\w.-]+): {python}: ('.*')", rf"\1 must be {kind}, got \2", wrong)
     near = next((section for section in body if section.startswith("Perhaps you meant")), "")
     options = re.findall(r"(--[\w.-]+)", near)
     nearest = f" (nearest: {', '.join(dict.fromkeys(options))})" if options else ""

@@ -40,6 +40,11 @@ class DataConfig:
             raise ValueError(f"data.evenness must lie in 0..1, got {self.evenness}.")
 
 
+def is_moving(reference: str) -> bool:
+    """Whether a reference names another run as runs come and go."""
+    return reference == "latest" or reference.startswith("best:")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InitConfig:
     """What the weights begin with: random values, or those of another run (fine-tuning)."""
@@ -52,10 +57,10 @@ class InitConfig:
     """Parts that are not trained: names (blocks, embedding, blocks.qkv) or regular expressions of them."""
 
     def __post_init__(self) -> None:
-        if self.source == "latest":
+        if self.source is not None and is_moving(self.source):
             raise ValueError(
-                "init.from must name a run: `latest` is this one as soon as it has begun, and the same command would "
-                "not go on with it."
+                f"init.from must name a run: `{self.source}` may be this one as soon as it has begun, and the same "
+                f"command would not go on with it."
             )
         if self.source is None and (self.step is not None or self.freeze):
             raise ValueError("init.step and init.freeze need a run to begin with: init.from.")

@@ -106,6 +106,18 @@ def inherited_plan(experiment: Experiment, fresh: ModelPlan, parent: Parent) -> 
     )
 
 
+def continued_plan(experiment: Experiment, fresh: ModelPlan, saved: ModelPlan) -> ModelPlan:
+    """The plan of a model that goes on from its own checkpoint, which holds what it took over."""
+    model = dataclasses.replace(experiment.model, head_tokens=saved.experiment.model.head_tokens)
+    return dataclasses.replace(
+        fresh,
+        experiment=dataclasses.replace(experiment, model=model),
+        vocabulary=saved.vocabulary,
+        layout=saved.layout,
+        controls=saved.controls,
+    )
+
+
 def inherit(
     parent: Parent,
     plan: ModelPlan,

@@ -6,14 +6,17 @@ from typing import Any
 
 from jax.experimental import multihost_utils
 
+from experiments.early_stop import stop_early
+
 
 class StopRequest:
     """Turns SIGTERM and SIGINT into a request to save and stop; a second one ends the process at once."""
 
     def __enter__(self) -> "StopRequest":
         self._asked = False
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
         self._before: dict[int, Any] = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)
+            number: signal.SIG_DFL if handler is stop_early else handler for number, handler in before.items()
         }
         return self
 

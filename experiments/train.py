@@ -24,8 +24,17 @@ from experiments.config_json import to_json
 from experiments.environment import describe, enable_compilation_cache
 from experiments.experiment import Experiment
 from experiments.hardware import here
-from experiments.inheritance import Parent, check_frozen, check_parent, find_parent, inherit, inherited_plan
+from experiments.inheritance import (
+    Parent,
+    check_frozen,
+    check_parent,
+    continued_plan,
+    find_parent,
+    inherit,
+    inherited_plan,
+)
 from experiments.load import warn
+from experiments.origin import Origin, begun_with
 from experiments.profiling import Profile, ProfiledSteps
 from experiments.reporting import Scale, SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
@@ -85,8 +94,8 @@ def train(job: TrainJob) -> TrainResult:
     mesh = make_mesh(blueprint.mesh(hardware))
     _check_attention(blueprint, mesh)
     enable_compilation_cache(storage_of(job.root).compilation_cache(job.root))
-    parent = _parent(job, blueprint)
-    folder = runs.RunFolder(folder_at(lead("run", lambda: str(_open_run(job, parent).path))))
+    origin = _origin(job, blueprint)
+    folder = runs.RunFolder(folder_at(lead("run", lambda: str(_open_run(job, origin).path))))
     config = job.experiment.training
     with contextlib.ExitStack() as stack:
         lead("lock", lambda: stack.enter_context(runs.locked(folder)))
@@ -103,7 +112,7 @@ def train(job: TrainJob) -> TrainResult:
         reporter = TrainingReporter(folder, scale, started=started) if is_leader() else SilentReporter()
         stack.enter_context(reporter)
         with shared_fate():
-            return _train(job, folder, checkpoints, mesh, reporter, parent)
+            return _train(job, folder, checkpoints, mesh, reporter, origin)
 
 
 def _check_reach(job: TrainJob, folder: runs.RunFolder, latest: int | None) -> None:
@@ -134,14 +143,13 @@ def _train(
     checkpoints: Checkpoints,
     mesh: jax.sharding.Mesh,
     reporter: TrainingReporter | SilentReporter,
-    parent: Parent | None,
+    origin: Origin | None,
 ) -> TrainResult:
     experiment, config = job.experiment, job.experiment.training
     cells = TrainingCells(job.store, job.split)
     statistics = cells.statistics()
-    model_plan = plan(experiment, statistics, cells.targets(experiment.model.features))
-    if parent is not None:
-        model_plan = inherited_plan(experiment, model_plan, parent)
+    fresh = plan(experiment, statistics, cells.targets(experiment.model.features))
+    model_plan, parent = (fresh, None) if origin is None else _taken_over(job, fresh, origin, checkpoints)
     tx = optimizer_of(experiment, model_plan.vocabulary)
     abstract = abstract_state(model_plan.build, tx, mesh)
     masks, mask_of = np.unique(job.store.measured, axis=0, return_inverse=True)
@@ -241,18 +249,33 @@ def _begin(
     return init_state(model_plan.build, tx, mesh), parts
 
 
-def _parent(job: TrainJob, blueprint: Blueprint) -> Parent | None:
-    init = job.experiment.init
-    if init.source is None:
+def _origin(job: TrainJob, blueprint: Blueprint) -> Origin | None:
+    """What the run begins with: what it began with, where the same command has started it before."""
+    experiment = job.experiment
+    if experiment.init.source is None:
         return None
-    parent = find_parent(init, job.root)
-    check_parent(parent, job.experiment, job.store.panel, blueprint.vocabulary)
-    check_frozen(init.freeze, blueprint.parameters)
-    return parent
+    check_frozen(experiment.init.freeze, blueprint.parameters)
+    asked = (experiment, job.store.hash, job.split.hash, job.root, job.name)
+    record = None if job.new else lead("origin", lambda: begun_with(*asked))
+    if record is not None:
+        return Origin(record)
+    parent = find_parent(experiment.init, job.root)
+    check_parent(parent, experiment, job.store.panel, blueprint.vocabulary)
+    return Origin(parent.record(), parent)
 
 
-def _open_run(job: TrainJob, parent: Parent | None) -> runs.RunFolder:
-    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash, parent and parent.hash)
+def _taken_over(
+    job: TrainJob, fresh: ModelPlan, origin: Origin, checkpoints: Checkpoints
+) -> tuple[ModelPlan, Parent | None]:
+    """The plan of a fine-tuned model, and its parent where the run has saved nothing yet."""
+    if checkpoints.latest_step() is not None:
+        return continued_plan(job.experiment, fresh, ModelPlan.from_json(checkpoints.meta())), None
+    parent = origin.read(job.experiment, job.root)
+    return inherited_plan(job.experiment, fresh, parent), parent
+
+
+def _open_run(job: TrainJob, origin: Origin | None) -> runs.RunFolder:
+    identity = runs.run_id(job.experiment, job.store.hash, job.split.hash, origin and origin.hash)
     name = identity if job.name is None else runs.check_name(job.name)
     if job.new:
         name = f"{name}-{uuid.uuid4().hex[:4]}"
@@ -263,16 +286,33 @@ def _open_run(job: TrainJob, parent: Parent | None) -> runs.RunFolder:
         "store_hash": job.store.hash,
         "split": job.split.name,
         "split_hash": job.split.hash,
-        "parent": parent and parent.record(),
+        "parent": origin and origin.record,
     }
     folder = runs.create(job.root / job.experiment.name / name, config, describe())
     there = folder.config()
-    if there["identity"] != identity:
+    if there["identity"] != identity and not _in_another_precision(job, folder, origin):
         raise InputError(
             f"run {name!r} was started with other settings. Use the same ones, or another --run name.\n"
             f"{settings_diff(there, config)}"
         )
     return folder
+
+
+def _in_another_precision(job: TrainJob, folder: runs.RunFolder, origin: Origin | None) -> bool:
+    """Whether a run was started with these settings but for the types that it computes in; says so."""
+    before = folder.experiment()
+    model = dataclasses.replace(job.experiment.model, dtype=before.model.dtype)
+    training = dataclasses.replace(job.experiment.training, parameter_dtype=before.training.parameter_dtype)
+    experiment = dataclasses.replace(job.experiment, model=model, training=training)
+    identity = runs.run_id(experiment, job.store.hash, job.split.hash, origin and origin.hash)
+    if folder.config()["identity"] != identity:
+        return False
+    was, now = before.training.parameter_dtype, job.experiment.training.parameter_dtype
+    warn(
+        f"run {folder.id} was started with --model.dtype {before.model.dtype} --training.parameter-dtype {was} and "
+        f"goes on with {job.experiment.model.dtype} and {now}: its losses are not those that it would have had."
+    )
+    return True
 
 
 def _to_device(batch: dict[str, Any], *, mask_of: np.ndarray, mesh: jax.sharding.Mesh) -> dict[str, Any]:

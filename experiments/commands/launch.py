@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from data_pipelines.errors import InputError
 from experiments.command_line import parse, take_prefixed
-from experiments.commands.train import parse_options
+from experiments.commands.train import Train, parse_options
 from experiments.launch import jobset, slurm
+from experiments.launch.check import check_training
 from experiments.launch.config import JobSetConfig, SlurmConfig
+from experiments.storage import storage_of
 from lingshu_jax.vocabulary import nearest
 
 
@@ -47,17 +49,15 @@ def run(arguments: Sequence[str]) -> int:
         prog=f"lingshu launch {cluster}",
         description="Write a cluster job for `lingshu train`.",
     )
-    _check_training(training)
+    parsed = parse_options(training, look_into_store=False)
+    check_training(parsed, options.launch, model_known=_is_model_known(parsed))
     return _write(options.launch, ["lingshu", "train", *training])
 
 
-def _check_training(arguments: list[str]) -> None:
-    """Refuse what `lingshu train` would refuse, but for the store, which the cluster alone may see."""
-    parsed = parse_options(arguments, look_into_store=False)
-    if parsed.store is None:
-        raise InputError("no store given. Pass the one that the cluster sees: --store STORE")
-    if parsed.dry_run:
-        raise InputError("--dry-run needs no cluster: lingshu train EXPERIMENT --dry-run --topology v5e:16x16")
+def _is_model_known(options: Train) -> bool:
+    """Whether the model is that of the cluster: it may depend on the store, on the device, or on another run."""
+    of_one_size = options.config.name not in ("cells", "perturb")
+    return options.config.init.source is None and (of_one_size or options.size is not None)
 
 
 def _write(config: SlurmConfig | JobSetConfig, command: list[str]) -> int:
@@ -66,9 +66,9 @@ def _write(config: SlurmConfig | JobSetConfig, command: list[str]) -> int:
     else:
         text, suffix, submit = jobset.render(config, command), "yaml", ["kubectl", "apply", "-f"]
     out = pathlib.Path(config.out or f"{config.name}.{suffix}")
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(text)
-    partial.replace(out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"--launch.out {out} is no file in a folder that is there. Make {out.parent}, or name a file.")
+    storage_of(out).write(out, text.encode())
     print(f"{out}: {shlex.join(command)}")
     print(f"next: {shlex.join([*submit, str(out)])}")
     return 0

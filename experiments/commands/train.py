@@ -16,16 +16,16 @@ from experiments.commands.next_command import print_next
 from experiments.commands.options import DEFAULT_RUNS, Place, runs_arguments
 from experiments.configs import EXPERIMENTS, check_name, load_experiment
 from experiments.configs.sizes import SIZES, DataShape, Size
-from experiments.experiment import Experiment
+from experiments.early_stop import START_AGAIN, stopping_early
+from experiments.experiment import Experiment, is_moving
 from experiments.profiling import ProfiledSteps
+from experiments.runs import check_name as check_run_name
 from lingshu_jax.parallel.cluster import find_place
 from lingshu_jax.parallel.config import DistributedConfig
-from lingshu_jax.parallel.roll_call import LeaderFailed, MissingProcesses
+from lingshu_jax.parallel.roll_call import AddressTaken, LeaderFailed, MissingProcesses
 
 if TYPE_CHECKING:
     from experiments.train import TrainResult
-
-START_AGAIN = 75
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,38 +62,19 @@ class Train:
 
 def run(arguments: Sequence[str]) -> int:
     """Train and say how it ended."""
-    options = parse_options(arguments)
+    with stopping_early():
+        return _run(parse_options(arguments))
+
+
+def _run(options: Train) -> int:
     if options.dry_run:
         return _dry_run(options)
-    if options.devices is not None or options.topology is not None:
-        raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
-    profile = None if options.profile is None else ProfiledSteps.parse(options.profile)
-    if profile is not None:
-        profile.check(options.config.training.steps)
+    profile = check_options(options)
     if options.store is None:
         raise InputError(f"no store given. Pass one: lingshu train {options.experiment} --store STORE")
 
-    from data_pipelines import CellStore, load_split
-
-    store = CellStore.open(options.store)
-    split = load_split(store, options.config.data.split)
-    use_device(options.device)
-
     try:
-        join_processes(options.distributed)
-
-        from experiments.train import TrainJob, train
-
-        job = TrainJob(
-            experiment=options.config,
-            store=store,
-            split=split,
-            root=options.runs,
-            name=options.run,
-            new=options.new,
-            profile=profile,
-        )
-        return say_result(train(job), options)
+        return _train(options, profile)
     except LeaderFailed as error:
         raise InputError(f"process 0 says: {error}") from error
     except MissingProcesses as error:
@@ -101,11 +82,51 @@ def run(arguments: Sequence[str]) -> int:
         return START_AGAIN
 
 
+def _train(options: Train, profile: ProfiledSteps | None) -> int:
+    from data_pipelines import CellStore, load_split
+
+    assert options.store is not None
+    store = CellStore.open(options.store)
+    split = load_split(store, options.config.data.split)
+    use_device(options.device)
+    join_processes(options.distributed)
+
+    from experiments.train import TrainJob, train
+
+    job = TrainJob(
+        experiment=options.config,
+        store=store,
+        split=split,
+        root=options.runs,
+        name=options.run,
+        new=options.new,
+        profile=profile,
+    )
+    return say_result(train(job), options)
+
+
+def check_options(options: Train) -> ProfiledSteps | None:
+    """The steps to trace, if any, of options that fit together, as far as can be told without store and runs.
+
+    Raises:
+        InputError: they do not.
+    """
+    if options.devices is not None or options.topology is not None:
+        raise InputError("--devices and --topology say what to plan for. Pass --dry-run with them.")
+    if options.run is not None:
+        check_run_name(options.run)
+    if options.profile is None:
+        return None
+    profile = ProfiledSteps.parse(options.profile)
+    profile.check(options.config.training.steps)
+    return profile
+
+
 def join_processes(config: DistributedConfig) -> None:
     """Join the other processes of the run, if there are any; before anything asks for a device.
 
     Raises:
-        InputError: the settings are not enough to find them.
+        InputError: the settings are not enough to find them, or the coordinator's port is taken.
         MissingProcesses: some have not come in time.
     """
     try:
@@ -115,7 +136,10 @@ def join_processes(config: DistributedConfig) -> None:
     if place is not None:
         from lingshu_jax.parallel.distributed import start
 
-        start(place, config)
+        try:
+            start(place, config)
+        except AddressTaken as error:
+            raise InputError(str(error)) from error
 
 
 def say_result(result: "TrainResult", options: Train) -> int:
@@ -151,12 +175,19 @@ def _dry_run(options: Train) -> int:
     if options.devices is not None:
         on = dataclasses.replace(on, devices=options.devices)
     if options.store is None:
-        cells = Cells()
-    else:
-        from data_pipelines import CellStore
+        print(describe(Blueprint(options.config, Cells()), on))
+        return 0
+    from data_pipelines import CellStore
 
-        cells = Cells.of(CellStore.open(options.store))
-    print(describe(Blueprint(options.config, cells), on))
+    store = CellStore.open(options.store)
+    blueprint = Blueprint(options.config, Cells.of(store))
+    if options.config.init.source is not None:
+        from experiments.inheritance import check_frozen, check_parent, find_parent
+
+        check_frozen(options.config.init.freeze, blueprint.parameters)
+        parent = find_parent(options.config.init, options.runs)
+        check_parent(parent, options.config, store.panel, blueprint.vocabulary)
+    print(describe(blueprint, on))
     return 0
 
 
@@ -171,6 +202,7 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
     early.add_argument("--size", choices=SIZES)
     early.add_argument("--runs", default=DEFAULT_RUNS)
     early.add_argument("--init.from", dest="parent")
+    early.add_argument("--run")
     try:
         known, rest = early.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
@@ -193,14 +225,22 @@ def parse_options(arguments: Sequence[str], *, look_into_store: bool = True) -> 
 
 def _like_parent(default: Experiment, known: argparse.Namespace) -> Experiment:
     """The experiment with the model of the run that it begins with."""
+    from experiments.origin import recorded_model
     from experiments.runs import find_run
     from experiments.storage import folder_at
 
     if known.size is not None:
         raise InputError(f"the size of a fine-tuned model is its parent's, {known.parent}. Leave --size out.")
-    if known.parent == "latest":
+    if is_moving(known.parent):
         return default  # refused where it is read
-    return dataclasses.replace(default, model=find_run(known.parent, folder_at(known.runs)).experiment().model)
+    root = folder_at(known.runs)
+    try:
+        model = find_run(known.parent, root).experiment().model
+    except InputError:  # a run that has begun with it goes on without it
+        model = recorded_model(default.name, known.parent, root, known.run)
+        if model is None:
+            raise
+    return dataclasses.replace(default, model=model)
 
 
 def _shape(store: str | None) -> DataShape | None:

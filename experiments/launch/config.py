@@ -40,6 +40,11 @@ class SlurmConfig:
                 raise ValueError(f"launch.{name} {value!r} must be one word of letters, digits and . : / + @ - _")
         if not _TIME.fullmatch(self.time):
             raise ValueError(f"launch.time {self.time!r} is no SLURM time. Write HH:MM:SS or D-HH:MM:SS.")
+        if self.grace_seconds >= (limit := _seconds(self.time)):
+            raise ValueError(
+                f"launch.time {self.time} is {limit:,} seconds, and SIGTERM comes launch.grace_seconds "
+                f"{self.grace_seconds} before: every start would stop at once. Take a longer time, or a shorter grace."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,10 +55,10 @@ class JobSetConfig:
     """Container image in which `lingshu` is installed."""
     topology: str | None = None
     """A TPU slice: v5e:16x16, v5p:8x8x8, v6e:16x16; machines and chips follow from it. None: GPUs."""
-    nodes: int = 1
-    """GPU machines."""
-    devices: int = 8
-    """GPUs of each machine."""
+    nodes: int | None = None
+    """GPU machines; 1 where not given."""
+    devices: int | None = None
+    """GPUs of each machine; 8 where not given."""
     name: str = "lingshu"
     """Name of the JobSet: a DNS label."""
     namespace: str = "default"
@@ -68,6 +73,8 @@ class JobSetConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, "nodes", "devices", "grace_seconds", "max_restarts")
+        if self.topology is not None and (self.nodes or self.devices):
+            raise ValueError("launch.topology says how many machines and chips there are: leave nodes and devices out.")
         for name in ("name", "namespace"):
             if not _LABEL.fullmatch(getattr(self, name)):
                 raise ValueError(
@@ -79,8 +86,26 @@ class JobSetConfig:
             if value is not None and not _WORD.fullmatch(value):
                 raise ValueError(f"launch.{name} {value!r} is none.")
 
+    @property
+    def machines(self) -> int:
+        """GPU machines."""
+        return self.nodes or 1
+
+    @property
+    def gpus(self) -> int:
+        """Of each machine."""
+        return self.devices or 8
+
 
 def _check_counts(config: object, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"launch.{name} must be >= 1, got {getattr(config, name)}.")
+        if (value := getattr(config, name)) is not None and value < 1:
+            raise ValueError(f"launch.{name} must be >= 1, got {value}.")
+
+
+def _seconds(time: str) -> int:
+    """Of a SLURM time: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS."""
+    days, dash, clock = time.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    return int(days or 0) * 86_400 + sum(part * unit for part, unit in zip(parts, units, strict=False))

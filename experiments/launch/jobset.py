@@ -14,6 +14,8 @@ START_AGAIN, BAD_INPUT = 75, 2
 CHIPS_PER_MACHINE = 4
 TPU_SLICES = {"v5e": "tpu-v5-lite-podslice", "v5p": "tpu-v5p-slice", "v6e": "tpu-v6e-slice"}
 """Chip -> GKE's name of its node pools."""
+FLAT_SLICES = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+"""Of v5e and v6e, in machines of 4 chips; those of v5p are AxBxC."""
 COORDINATOR, PROCESSES, PROCESS = "LINGSHU_COORDINATOR", "LINGSHU_PROCESSES", "LINGSHU_PROCESS"
 """Environment of the distributed start."""
 
@@ -100,10 +102,16 @@ def _on_status(action: str, status: int) -> dict[str, Any]:
 def _machines(config: JobSetConfig) -> tuple[int, dict[str, int], dict[str, str]]:
     """How many, what each asks for, and how GKE finds them."""
     if config.topology is None:
-        return config.nodes, {"nvidia.com/gpu": config.devices}, {}
+        return config.machines, {"nvidia.com/gpu": config.gpus}, {}
     chip, chips = chips_of(config.topology)
     if chip.name not in TPU_SLICES:
         raise InputError(f"--launch.topology {config.topology} is no TPU slice. Leave it out, and pass --launch.nodes.")
+    sizes = config.topology.partition(":")[2]
+    if len(sizes.split("x")) != chip.torus_axes or (chip.torus_axes == 2 and sizes not in FLAT_SLICES):
+        some = f"one of {', '.join(FLAT_SLICES)}" if chip.torus_axes == 2 else "AxBxC, as 2x2x1 or 4x4x4"
+        raise InputError(
+            f"--launch.topology {config.topology}: GKE has no such slice. Slices of {chip.name} are {some}."
+        )
     if chips % CHIPS_PER_MACHINE:
         raise InputError(
             f"--launch.topology {config.topology} has {chips} chips; machines have {CHIPS_PER_MACHINE}. "
@@ -111,6 +119,6 @@ def _machines(config: JobSetConfig) -> tuple[int, dict[str, int], dict[str, str]
         )
     selector = {
         "cloud.google.com/gke-tpu-accelerator": TPU_SLICES[chip.name],
-        "cloud.google.com/gke-tpu-topology": config.topology.partition(":")[2],
+        "cloud.google.com/gke-tpu-topology": sizes,
     }
     return chips // CHIPS_PER_MACHINE, {"google.com/tpu": CHIPS_PER_MACHINE}, selector

@@ -63,11 +63,10 @@ def check_conditions(conditions: pd.DataFrame, vocabulary: ConditionVocabulary) 
     nothing = pd.Series("", index=conditions.index)
     texts = {field.name: field_texts(field, conditions.get(field.name, nothing)) for field in vocabulary.fields}
     table = pd.DataFrame({**texts, N_CELLS: numbers.astype(int)})
-    twice = table.duplicated(list(vocabulary.names))
-    if twice.any() or (len(table) > 1 and not vocabulary.names):
-        raise InputError(
-            f"condition {tuple(table[list(vocabulary.names)][twice].iloc[0])} is listed twice. Add up its n_cells."
-        )
+    names = list(vocabulary.names)
+    twice = table.duplicated(names) if names else table.index != table.index[0]
+    if twice.any():
+        raise InputError(f"condition {tuple(table[names][twice].iloc[0])} is listed twice. Add up its n_cells.")
     return table
 
 

@@ -6,6 +6,7 @@ for it, and process 0 can say which it was.
 """
 
 import contextlib
+import errno
 import json
 import socket
 import time
@@ -17,6 +18,10 @@ _RETRY_SECONDS = 0.2
 
 class MissingProcesses(RuntimeError):
     """Some processes of the run have not arrived; names them."""
+
+
+class AddressTaken(ValueError):
+    """Another program has the coordinator's port; says which."""
 
 
 class LeaderFailed(ValueError):
@@ -32,6 +37,7 @@ def call_roll(place: Place, seconds: float) -> Lines:
 
     Raises:
         MissingProcesses: some have not within so many seconds; every process that has is told which.
+        AddressTaken: another program has the coordinator's port.
     """
     missing, lines = _answer(place, seconds) if place.process == 0 else _call(place, seconds)
     if missing:
@@ -73,7 +79,7 @@ def _answer(place: Place, seconds: float) -> tuple[list[int], Lines]:
     """Process 0: take the calls, then tell everybody who is missing."""
     end = time.monotonic() + seconds
     callers: Lines = {}
-    with _listen(int(place.coordinator.rpartition(":")[2])) as server:
+    with _listen(int(place.coordinator.rpartition(":")[2]), end) as server:
         while len(callers) < place.processes - 1 and (left := end - time.monotonic()) > 0:
             server.settimeout(left)
             try:
@@ -89,10 +95,26 @@ def _answer(place: Place, seconds: float) -> tuple[list[int], Lines]:
     return missing, callers
 
 
-def _listen(port: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    return socket.create_server(("", port), backlog=1024)
+def _listen(port: int, end: float) -> socket.socket:
+    """At a port that a process 0 of before may still have."""
+    dual = socket.has_dualstack_ipv6()
+    while True:
+        try:
+            return socket.create_server(
+                ("", port),
+                family=socket.AF_INET6 if dual else socket.AF_INET,
+                dualstack_ipv6=dual,
+                backlog=1024,
+            )
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if time.monotonic() > end:
+                raise AddressTaken(
+                    f"port {port} of this machine, the coordinator's, is taken by another program. End it, or choose "
+                    f"another port with --distributed.coordinator."
+                ) from None
+            time.sleep(_RETRY_SECONDS)
 
 
 def _call(place: Place, seconds: float) -> tuple[list[int], Lines]:

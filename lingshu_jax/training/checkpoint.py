@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -75,6 +76,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
+            OSError: the folder may not be read, or not be written.
         """
         self._in_bucket = in_bucket(folder)
         if self._in_bucket:
@@ -191,7 +193,11 @@ class Checkpoints:
             enable_async_checkpointing=not self._read_only,
             async_options=None
             if self._read_only
-            else ocp.options.AsyncOptions(post_finalization_callback=self._sum_files),
+            else ocp.options.AsyncOptions(
+                # Made in the background, a folder that cannot be made leaves threads that hold the process for minutes.
+                create_directories_asynchronously=False,
+                post_finalization_callback=self._sum_files,
+            ),
             read_only=self._read_only,
             create=not self._read_only,
             cleanup_tmp_directories=clean and not self._read_only,
@@ -239,6 +245,9 @@ class Checkpoints:
 
     def _inspect(self, warn: Callable[[str], None]) -> dict[str, Any]:
         """Which checkpoints are whole; sets the others aside. On process 0."""
+        if not (self._read_only or self._in_bucket):  # before training, rather than at the first save
+            self._folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self._folder).close()
         steps = sorted(int(path.name) for path in _listed(self._folder) if path.name.isdigit() and self._named(path))
         damaged = {step: what for step in steps if (what := difference(self._folder / str(step), self._items))}
         for step in reversed([step for step in steps if step not in damaged]):

@@ -41,6 +41,8 @@ class OptimizerConfig:
                 raise ValueError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}.")
 
 
+MOST_STEPS = 2**31 - 1
+"""The step is an int32."""
 PARAMETER_DTYPES = ("float32", "bfloat16")
 _COUNTS = (
     "steps batch_size microbatches max_skipped log_every evaluate_every evaluate_cells evaluate_draws save_every keep "
@@ -93,6 +95,8 @@ class TrainingConfig:
         for name in _COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"training.{name} must be >= 1, got {value}.")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"training.steps must be <= {MOST_STEPS:,}, got {self.steps:,}.")
         if self.save_minutes is not None and self.save_minutes <= 0:
             raise ValueError(f"training.save_minutes must be > 0, got {self.save_minutes}.")
         if self.spike_deviations < 0:

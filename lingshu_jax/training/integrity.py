@@ -2,11 +2,14 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import json
 from collections.abc import Iterable
 
 import google_crc32c
 from etils import epath
+
+from lingshu_jax.buckets import in_bucket
 
 CHECKSUMS = "checksums.json"
 ORBAX_INDEX = "_CHECKPOINT_METADATA"
@@ -38,6 +41,9 @@ def difference(folder: epath.Path, items: Iterable[str] | None = None) -> str | 
     Args:
         folder: the checkpoint.
         items: only these items (folders of it) are looked at, since only they will be read; None looks at all.
+
+    Raises:
+        OSError: it may not be read, or the bucket does not answer: that says nothing of the checkpoint.
     """
     try:
         for name, was in _expected(folder, items).items():
@@ -50,7 +56,10 @@ def difference(folder: epath.Path, items: Iterable[str] | None = None) -> str | 
             return f"{ORBAX_INDEX} is missing"
     except FileNotFoundError:
         return _unfinished(folder, items)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except OSError as error:
+        _require_damage(error, folder)
+        return f"{CHECKSUMS} cannot be read"
+    except (ValueError, TypeError, AttributeError):
         return f"{CHECKSUMS} cannot be read"
     try:
         json.loads((folder / ORBAX_INDEX).read_text())
@@ -70,6 +79,7 @@ def damage(folder: epath.Path, items: Iterable[str] | None = None) -> str | None
             if found != was:
                 return f"{name} is not what was written"
     except OSError as error:
+        _require_damage(error, folder)
         return f"{error.filename or 'a file'} cannot be read ({error.strerror or error})"
     return None
 
@@ -77,6 +87,13 @@ def damage(folder: epath.Path, items: Iterable[str] | None = None) -> str | None
 def has_checksums(folder: epath.Path) -> bool:
     """Whether what a checkpoint holds can be checked; one that another program saved may have none."""
     return (folder / CHECKSUMS).exists()
+
+
+def _require_damage(error: OSError, folder: epath.Path) -> None:
+    """Raise what is no damage: a disk that cannot read a file has lost it, a bucket that does not answer has not."""
+    lost = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    if not lost and (error.errno != errno.EIO or in_bucket(folder)):
+        raise error
 
 
 def _unfinished(folder: epath.Path, items: Iterable[str] | None) -> str | None:
@@ -97,6 +114,8 @@ def _unfinished(folder: epath.Path, items: Iterable[str] | None) -> str | None:
 
 def _expected(folder: epath.Path, items: Iterable[str] | None) -> dict[str, FileSum]:
     sums = json.loads((folder / CHECKSUMS).read_text())
+    if not sums:
+        raise ValueError("no checkpoint is without files")
     return {name: FileSum(**entry) for name, entry in sums.items() if items is None or name.split("/")[0] in items}
 
 

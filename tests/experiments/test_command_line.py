@@ -48,8 +48,15 @@ def bad_inputs(folder: pathlib.Path) -> dict[str, tuple[list[str], str]]:
         "no output": (["ingest", good], "--out"),
         "an unknown experiment": (["train", "dmeo", "--store", "x"], "demo"),
         "an unknown option": (["train", "demo", "--model.widht", "8"], "--model.width"),
-        "a value of the wrong type": (["train", "demo", "--model.width", "wide"], "--model.width"),
+        "a value of the wrong type": (
+            ["train", "demo", "--model.width", "wide"],
+            "--model.width must be a whole number, got 'wide'",
+        ),
         "an impossible setting": (["train", "demo", "--training.batch-size", "48"], "64"),
+        "more steps than are counted": (
+            ["train", "demo", "--training.steps", str(2**31)],
+            "training.steps must be <= ",
+        ),
         "a number that is none": (["train", "demo", "--optimizer.learning-rate", "nan"], "--optimizer.learning-rate"),
         "a negative seed": (["train", "demo", "--seed", "-1"], "--seed must lie in 0.."),
         "a pattern that matches nothing": (["ingest", str(folder / "none*.h5ad"), *out], "matches no file"),

@@ -17,7 +17,7 @@ from experiments.__main__ import run
 from experiments.assembly import plan
 from experiments.commands.train import parse_options
 from experiments.inheritance import find_parent, inherit, inherited_plan
-from experiments.runs import find_run
+from experiments.runs import RunFolder, find_run
 from experiments.train import tokens_of
 from experiments.training_cells import TrainingCells
 from lingshu_jax.diffusion.corruption import corrupt
@@ -168,6 +168,63 @@ def test_it_trains_on_other_genes_and_labels_and_tells_where_it_comes_from(chang
     assert run(arguments(changed, runs, "--run", "tuned")) == 0  # the same command knows the run
 
 
+FOUR_STEPS = ["--training.steps", "4", "--init.freeze", "blocks"]
+
+
+def child_of(runs: pathlib.Path) -> tuple[pathlib.Path, dict]:
+    """The only fine-tuned run's folder and config."""
+    found = {path.parent: json.loads(path.read_text()) for path in runs.glob("perturb/*/config.json")}
+    ((folder, config),) = [(folder, config) for folder, config in found.items() if config["parent"]]
+    return folder, config
+
+
+def losses(folder: pathlib.Path) -> dict[int, float]:
+    return {entry["step"]: entry["loss"] for entry in RunFolder(folder).read_metrics() if "loss" in entry}
+
+
+def test_the_same_command_goes_on_although_the_parent_went_on_or_is_gone(store, runs, tmp_path, capsys):
+    """An unnamed run: a parent that is still trained has another newest checkpoint at every restart."""
+    parent = shutil.copytree(find_run("tiny", runs).path, tmp_path / "perturb" / "tiny")
+    (parent / "checkpoints" / "12").rename(tmp_path / "later")
+    command = arguments(store, tmp_path, *FOUR_STEPS)
+    assert run(command) == 0
+    child, config = child_of(tmp_path)
+    assert config["parent"]["step"] == 6
+    whole = losses(child)
+
+    (tmp_path / "later").rename(parent / "checkpoints" / "12")
+    shutil.rmtree(child / "checkpoints" / "4")
+    capsys.readouterr()
+    assert run(command) == 0
+    assert f"run {child} resumes at step 2" in capsys.readouterr().out
+    assert child_of(tmp_path) == (child, config) and losses(child) == whole
+
+    shutil.rmtree(child / "checkpoints" / "4")
+    parent.rename(tmp_path / "away")
+    assert run(command) == 0
+    assert f"run {child} resumes at step 2" in capsys.readouterr().out and losses(child) == whole
+    assert run(["sample", str(child), "--split", "test", "--n", "1", "--runs", str(tmp_path)]) == 0
+
+
+def test_a_child_that_has_saved_nothing_begins_again_with_what_it_began_with(store, runs, tmp_path, capsys):
+    parent = shutil.copytree(find_run("tiny", runs).path, tmp_path / "perturb" / "tiny")
+    (parent / "checkpoints" / "12").rename(tmp_path / "later")
+    command = arguments(store, tmp_path, "--run", "child", *FOUR_STEPS)
+    assert run(command) == 0
+    child, _ = child_of(tmp_path)
+    whole = losses(child)
+    shutil.rmtree(child / "checkpoints")
+    (tmp_path / "later").rename(parent / "checkpoints" / "12")
+    assert run(command) == 0 and losses(child) == whole
+
+    shutil.rmtree(child / "checkpoints")
+    shutil.rmtree(parent / "checkpoints" / "6")
+    capsys.readouterr()
+    assert run(command) == 2
+    assert "does not hold the checkpoint of step 6" in capsys.readouterr().err
+    assert run([*command, "--new"]) == 0
+
+
 def test_frozen_parts_stay_as_they_are(changed, runs):
     frozen = ["--init.freeze", "blocks", "condition_tokens.tables.t.*"]
     assert run(arguments(changed, runs, "--run", "frozen", *frozen)) == 0
@@ -200,6 +257,7 @@ REFUSED = {
     "another start": (["--model.genes-per-patch", "4"], "Leave --model.genes-per-patch out"),
     "a size": (["--size", "tiny"], "Leave --size out"),
     "latest": (["--init.from", "latest"], "must name a run"),
+    "the best": (["--init.from", "best:val_nats@val"], "must name a run"),
     "an unknown run": (["--init.from", "tinny"], "nearest: tiny"),
     "an unknown step": (["--init.step", "7"], "complete ones"),
     "a part that is not there": (["--init.freeze", "block"], "nearest: blocks"),
@@ -216,6 +274,8 @@ def test_what_does_not_fit_is_refused_in_one_line(what, store, runs, capsys):
     said = capsys.readouterr().err
     assert reason in said and said.count("\n") == 1, said
     assert sorted(runs.rglob("config.json")) == before
+    assert run(arguments(store, runs, *more, "--dry-run")) == 2
+    assert reason in capsys.readouterr().err
 
 
 def test_other_genes_altogether_are_refused(screen_file, runs, tmp_path, capsys):

@@ -9,7 +9,9 @@ from data_pipelines.errors import InputError
 from experiments import load_run
 from experiments.__main__ import run
 from experiments.runs import find_run
+from experiments.simulation.conditions import check_conditions
 from lingshu_jax.diffusion import GeometricSchedule, SamplerConfig
+from lingshu_jax.vocabulary import ConditionVocabulary
 
 SAMPLER = SamplerConfig(schedule=GeometricSchedule(steps=3), cells_per_device=8)
 
@@ -144,3 +146,10 @@ def test_from_samples_to_a_report(runs, capsys):
         assert command[0] == wanted and run(command) == 0
     page = find_run("tiny", runs).path / "report.html"
     assert "perturbation_transfer" in page.read_text()
+
+
+def test_a_model_without_conditions_takes_one_row():
+    nothing = ConditionVocabulary(())
+    assert list(check_conditions(pd.DataFrame({"n_cells": [3]}), nothing)["n_cells"]) == [3]
+    with pytest.raises(InputError, match="listed twice"):
+        check_conditions(pd.DataFrame({"n_cells": [3, 4]}), nothing)

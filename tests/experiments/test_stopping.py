@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from experiments import __main__ as command
+from experiments.early_stop import stopping_early
 from experiments.stopping import StopRequest
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -44,3 +45,21 @@ def test_an_interrupted_command_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(command.importlib, "import_module", interrupted)
     assert command.run(["train", "cells"]) == 130
     assert capsys.readouterr().err == "lingshu train: interrupted.\n"
+
+
+def test_a_signal_before_training_ends_with_75():
+    code = (
+        "import os, signal\nfrom experiments.early_stop import stopping_early\nwith stopping_early():\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n    except BaseException:\n        pass\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 75
+    assert ended.stderr == "lingshu: stopped before the first step; start again\n"
+
+
+def test_while_training_the_second_signal_is_the_systems_again():
+    with stopping_early():
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested(3) and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -63,6 +63,19 @@ def test_what_differs_is_listed_one_setting_a_line(store, runs, capsys):
     assert said[1:] == ["  model.width: 16 -> 32", "  seed: 0 -> 3"]
 
 
+def test_a_run_goes_on_in_another_precision_and_says_so(store, runs, tmp_path, capsys):
+    copy = RunFolder(tmp_path / "perturb" / "tiny")
+    shutil.copytree(find_run("tiny", runs).path, copy.path)
+    shutil.rmtree(copy.checkpoints / "12")
+    other = ["--training.parameter-dtype", "bfloat16"]
+    assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT, *other)) == 0
+    said = capsys.readouterr()
+    assert "resumes at step 6" in said.out and "--training.parameter-dtype float32 and goes on with" in said.err
+    whole, mixed = losses(find_run("tiny", runs)), losses(copy)
+    assert mixed[12] != whole[12] and mixed[12] == pytest.approx(whole[12], rel=0.02)
+    assert run(train_arguments(store, tmp_path, "--run", "tiny", *SHORT, *other, "--seed", "3")) == 2
+
+
 def test_another_split_of_the_store_is_refused(store, runs, capsys):
     assert run(["split", str(store), "--name", "other", "--kind", "cells"]) == 0
     assert run(train_arguments(store, runs, "--run", "tiny", *SHORT, "--data.split", "other")) == 2

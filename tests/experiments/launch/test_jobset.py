@@ -2,8 +2,10 @@ import pytest
 import yaml
 
 from experiments.__main__ import run
-from tests.experiments.launch.test_slurm import HOSTILE, TRAIN
+from tests.experiments.launch.test_slurm import HOSTILE
+from tests.experiments.launch.test_slurm import TRAIN as TRAIN_ANYWHERE
 
+TRAIN = [*TRAIN_ANYWHERE, "--runs", "gs://bucket/runs"]
 IMAGE = ["--launch.image", "registry.example/lingshu:1"]
 
 
@@ -64,12 +66,12 @@ def test_a_topology_says_machines_and_chips(tmp_path, topology, machines, slice_
 
 
 def test_processes_find_each_other_by_the_environment(tmp_path):
-    document = manifest(tmp_path, "--launch.name", "cells-1", "--launch.nodes", "3")
+    document = manifest(tmp_path, "--launch.name", "cells-1", "--launch.nodes", "4")
     variables = {variable["name"]: variable for variable in parts(document)[2]["env"]}
     host, _, port = variables["LINGSHU_COORDINATOR"]["value"].partition(":")
     assert host == "cells-1-workers-0-0.cells-1"  # JobSet-job-index-pod, in the JobSet's headless service
     assert {"containerPort": int(port)} in parts(document)[2]["ports"]
-    assert variables["LINGSHU_PROCESSES"]["value"] == "3"
+    assert variables["LINGSHU_PROCESSES"]["value"] == "4"
     index = variables["LINGSHU_PROCESS"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 
@@ -96,6 +98,13 @@ REFUSED = {
     "no image": ["launch", "jobset", *TRAIN],
     "a name that is no label": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.name", "My_Job"],
     "a GPU topology": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "h100:8"],
+    "a slice of too many axes": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "v5e:4x4x4"],
+    "a slice of too few axes": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "v5p:4x4"],
+    "a number of chips": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "v5e:64"],
+    "a slice that is not offered": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "v5e:4x16"],
+    "machines twice": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "v5e:4x4", "--launch.nodes", "7"],
+    "runs that go with the pod": ["launch", "jobset", *TRAIN_ANYWHERE, *IMAGE],
+    "a batch that does not divide": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.nodes", "3"],
     "part of a machine": ["launch", "jobset", *TRAIN, *IMAGE, "--launch.topology", "v5e:1x2"],
 }
 

@@ -47,7 +47,7 @@ def start(path: pathlib.Path, statuses: str, restarts: int = 0) -> subprocess.Co
     return subprocess.run(["bash", str(path)], cwd=path.parent, env=environment, capture_output=True, text=True)
 
 
-HOSTILE = ["--run", "o'hara \"; touch pwned; $(touch pwned)"]
+HOSTILE = ["--data.split", "o'hara \"; touch pwned; $(touch pwned)"]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,16 @@ REFUSED = {
     "a time that is none": ["launch", "slurm", *TRAIN, "--launch.time", "soon"],
     "no nodes": ["launch", "slurm", *TRAIN, "--launch.nodes", "0"],
     "a dry run": ["launch", "slurm", *TRAIN, "--dry-run"],
+    "a run that begins again at every restart": ["launch", "slurm", *TRAIN, "--new"],
+    "a name that no run can have": ["launch", "slurm", *TRAIN, "--run", "my run"],
+    "steps that are none": ["launch", "slurm", *TRAIN, "--profile", "9:3"],
+    "devices to plan for": ["launch", "slurm", *TRAIN, "--devices", "8"],
+    "one place for all processes": ["launch", "slurm", *TRAIN, "--distributed.process", "0"],
+    "a mesh that is none there": ["launch", "slurm", *TRAIN, "--launch.nodes", "2", "--mesh.data", "64"],
+    "a batch that does not divide": ["launch", "slurm", *TRAIN, "--launch.nodes", "3"],
+    "no time to train": ["launch", "slurm", *TRAIN, "--launch.time", "00:05:00"],
+    "no folder for the script": ["launch", "slurm", *TRAIN, "--launch.out", "there/job.sbatch"],
+    "a folder for the script": ["launch", "slurm", *TRAIN, "--launch.out", "."],
 }
 
 

@@ -1,3 +1,7 @@
+import errno
+import os
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,6 +167,48 @@ def test_a_full_disk_fails_the_save_alone(tmp_path):
     checkpoints.close()
     assert {path.name for path in tmp_path.iterdir()} == {"1", "3"}
     assert Checkpoints(tmp_path).latest_step() == 3
+
+
+def test_a_folder_that_cannot_be_made_fails_the_save_and_holds_up_no_thread(tmp_path, monkeypatch):
+    setup = setup_on()
+    checkpoints, make = Checkpoints(tmp_path), os.mkdir
+
+    def refuse(path, *args, **kwargs):
+        if "orbax-checkpoint-tmp" in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        make(path, *args, **kwargs)
+
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch, pytest.raises(SaveFailed, match=r"\(Permission denied\)$"):
+        patch.setattr(os, "mkdir", refuse)
+        checkpoints.save(1, setup.init(), setup.parts.fixed, {"next": 1}, {})
+        checkpoints.wait()
+    late = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+    for thread in late:
+        thread.join(timeout=10)
+    assert not [thread for thread in late if thread.is_alive() and "Pool" not in thread.name]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(PermissionError):
+        Checkpoints(tmp_path)
+    assert Checkpoints(tmp_path, read_only=True).latest_step() is None
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    save_at(tmp_path, [1, 2])
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr("lingshu_jax.training.integrity._expected", refuse)
+    with pytest.raises(PermissionError):
+        Checkpoints(tmp_path)
+    assert steps_in(tmp_path) == [1, 2]
 
 
 def test_parameters_restore_into_another_precision(saved):

@@ -50,6 +50,9 @@ def rebuild(runs: Place) -> int:
     return 0
 
 
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
 def serve(runs: Place, port: int) -> int:
     """Run MLflow's server on this machine's loopback address until it is interrupted."""
     place = _place(runs)
@@ -67,8 +70,7 @@ def serve(runs: Place, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", place.uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(place.file.parent / "artifacts")]
     print(f"the registry of {runs}: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, _QUIET | os.environ)
 
 
 def _place(runs: Place) -> RegistryPlace:

@@ -18,18 +18,19 @@ PATIENCE_SECONDS = 30.0
 class Recorder:
     """A context manager: between `start` and the end of the context a run folder is kept up to date in the registry."""
 
-    def __init__(self, run: RunFolder, *, training: bool = False, patience: float = PATIENCE_SECONDS):
+    def __init__(self, run: RunFolder, *, training: bool = False, patience: float | None = None):
         """Nothing starts yet.
 
         Args:
             run: the run folder.
             training: write at intervals, not only at the end.
-            patience: seconds to wait at the end for what is not written yet.
+            patience: seconds to wait at the end for what is not written yet; PATIENCE_SECONDS where not given.
 
         Raises:
             InputError: the registry is switched neither on nor off.
         """
-        self._run, self._training, self._patience = run, training, patience
+        self._run, self._training = run, training
+        self._patience = PATIENCE_SECONDS if patience is None else patience
         self._place = RegistryPlace.of(run.root)
         self._process: subprocess.Popen[Any] | None = None
 

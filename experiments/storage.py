@@ -44,8 +44,8 @@ def folder_at(place: str | os.PathLike[str]) -> Folder:
 
 
 def absolute(place: Folder) -> Folder:
-    """The same place as any process of this machine, wherever it was started, finds it."""
-    return place if in_bucket(place) else pathlib.Path(place).resolve()
+    """The same path wherever a process was started; links stay links."""
+    return place if in_bucket(place) else pathlib.Path(os.path.abspath(place))
 
 
 def local_cache() -> pathlib.Path:

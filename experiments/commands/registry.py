@@ -1,6 +1,6 @@
 """What `lingshu runs` does beside showing: aliases, the registry made anew, MLflow's page of it."""
 
-import importlib.util
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def serve(runs: Place, port: int) -> int:
         return 0
     if not place.file.exists():
         raise InputError(f"{place.shown} is not there yet. Make it: lingshu runs --rebuild")
-    if importlib.util.find_spec("flask") is None or importlib.util.find_spec("mlflow.server.js") is None:
+    if not has_page():
         raise InputError(
             "MLflow's page needs the `ui` extra. Run: pip install 'lingshu-jax[ui]', or `make ui` in a clone."
         )
@@ -71,6 +71,15 @@ def serve(runs: Place, port: int) -> int:
     command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(place.file.parent / "artifacts")]
     print(f"the registry of {runs}: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     os.execve(sys.executable, command, _QUIET | os.environ)
+
+
+def has_page() -> bool:
+    """Whether MLflow is here with its server and page, not its client alone."""
+    try:
+        importlib.metadata.version("mlflow")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _place(runs: Place) -> RegistryPlace:

@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 
 from data_pipelines.errors import InputError
-from experiments.storage import Folder, absolute, local_cache
+from experiments.storage import Folder, local_cache
 from lingshu_jax.buckets import in_bucket
 
 SWITCH, SERVER = "LINGSHU_REGISTRY", "MLFLOW_TRACKING_URI"
@@ -85,10 +85,15 @@ def local_file(root: Folder) -> pathlib.Path:
 
     SQLite's write-ahead log needs memory that its processes share, and file locks that work: no network has either.
     """
-    folder = absolute(root)
-    if not in_bucket(folder) and not on_network(pathlib.Path(folder)):
-        return pathlib.Path(folder) / "registry.db"
-    return local_cache() / "registry" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.db"
+    place = root_key(root)
+    if not in_bucket(root) and not on_network(pathlib.Path(place)):
+        return pathlib.Path(place) / "registry.db"
+    return local_cache() / "registry" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.db"
+
+
+def root_key(root: Folder) -> str:
+    """A folder of runs as every process of this machine writes it."""
+    return str(root) if in_bucket(root) else str(pathlib.Path(root).resolve())
 
 
 def on_network(folder: pathlib.Path, mounts: pathlib.Path = pathlib.Path("/proc/self/mounts")) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from data_pipelines.errors import InputError
 from experiments.load import warn
 from experiments.progress import StageProgress
-from experiments.registry.place import RegistryPlace
+from experiments.registry.place import RegistryPlace, root_key
 from experiments.registry.record import in_short
 from experiments.registry.records import RunRecords, read_records
 from experiments.runs import RunFolder
-from experiments.storage import Folder, absolute
+from experiments.storage import Folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ def rebuild_index(place: RegistryPlace, root: Folder, runs: Sequence[RunFolder])
             with place.written(""):
                 _set_aside_damaged(place)
                 index = MlflowIndex.open(place)
-                index.forget(str(absolute(root)), [record.key for record in records])
+                index.forget(root_key(root), [record.key for record in records])
             for number, record in enumerate(records):
                 with place.written(record.key):
                     index.sync(record)

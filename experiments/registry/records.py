@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.registry.aliases import all_aliases
 from experiments.registry.jobs import Point, Record, flat, flat_values, jobs, text
+from experiments.registry.place import root_key
 from experiments.runs import CONFIG, UID, RunFolder
 from experiments.storage import Folder, absolute, storage_of
 
@@ -25,7 +26,7 @@ class RunRecords:
     key: str
     """Of the run folder, in a registry that holds those of many people."""
     root: str
-    """RUNS, as every machine writes it."""
+    """RUNS."""
     experiment: str
     train: Record
     """Its digest is empty: metrics grow, and tags change."""
@@ -68,7 +69,7 @@ def read_records(run: RunFolder) -> RunRecords:
     children = tuple(dataclasses.replace(job, tags={**_tags(run, "", known), **job.tags}) for job in jobs(run))
     return RunRecords(
         key=f"{uid}:{run.name}",
-        root=str(run.root),
+        root=root_key(run.root),
         experiment=run.path.parent.name,
         train=train,
         started=_milliseconds(began["time"] - passed),

@@ -1,6 +1,5 @@
 """A real MLflow server on this machine, and many jobs that write to it at once."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import urllib.request
 import pytest
 from mlflow.tracking import MlflowClient
 
+from experiments.commands.registry import has_page
 from experiments.registry.recorder import Recorder
 from experiments.runs import RunFolder
 from tests.experiments.processes import free_port
@@ -17,7 +17,7 @@ from tests.experiments.registry.test_recorder import until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("mlflow.server.js") is None, reason="MLflow's server is in extra ui"),
+    pytest.mark.skipif(not has_page(), reason="MLflow's server is in extra ui"),
 ]
 
 

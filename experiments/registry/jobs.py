@@ -104,7 +104,7 @@ def _record(
     step = told.get("step") or 0
     return Record(
         key=key,
-        name=key.rpartition("/")[2],
+        name=f"{told['kind']} {key.rpartition('/')[2]}",
         digest=digest,
         params=params,
         tags={name: text(value) for name, value in told.items() if value is not None},

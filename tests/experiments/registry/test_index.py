@@ -55,7 +55,7 @@ def test_a_run_is_recorded_with_settings_hashes_environment_and_metrics_over_tim
 def test_an_evaluation_is_a_child_that_names_checkpoint_sampler_and_versions(folder, client):
     add_evaluation(folder.path, "test-3-abc", "test", nats=900.0, pds=0.7)
     sync(folder)
-    child, parent = recorded(client)["one test-3-abc"], recorded(client)["one"]
+    child, parent = recorded(client)["one evaluation test-3-abc"], recorded(client)["one"]
     told = child.data.tags
     assert told["mlflow.parentRunId"] == parent.info.run_id
     assert (told["kind"], told["step"], told["split_hash"], told["part"]) == ("evaluation", "3", "s", "test")
@@ -105,10 +105,10 @@ def test_a_write_that_was_cut_short_is_completed(folder, client, monkeypatch):
 
     monkeypatch.setattr(MlflowIndex, "_log_points", cut)
     assert write(folder, place) == "the server went away"
-    assert DIGEST not in recorded(client)["one test-3"].data.tags
+    assert DIGEST not in recorded(client)["one evaluation test-3"].data.tags
     assert write(folder, place) == ""
-    assert recorded(client)["one test-3"].data.metrics == {"nats": 900.0}
-    assert set(recorded(client)) == {"one", "one test-3"}
+    assert recorded(client)["one evaluation test-3"].data.metrics == {"nats": 900.0}
+    assert set(recorded(client)) == {"one", "one evaluation test-3"}
 
 
 def test_an_evaluation_done_again_or_removed_is_so_in_the_registry(folder, client):
@@ -116,7 +116,7 @@ def test_an_evaluation_done_again_or_removed_is_so_in_the_registry(folder, clien
     sync(folder)
     add_evaluation(folder.path, "test-3", "test", nats=800.0)
     sync(folder)
-    assert recorded(client)["one test-3"].data.metrics["nats"] == 800.0
+    assert recorded(client)["one evaluation test-3"].data.metrics["nats"] == 800.0
     (folder.evaluations / "test-3" / "metrics.json").unlink()
     sync(folder)
     assert set(recorded(client)) == {"one"}
@@ -167,7 +167,7 @@ def test_rebuild_makes_the_registry_of_the_run_folders(folder, runs, root, clien
     assert run(["runs", "--rebuild", "--runs", str(root)]) == 0
     said = capsys.readouterr()
     assert "registry.db: 1 runs and 1 of their jobs recorded" in said.out and "damaged is left out" in said.err
-    assert set(recorded(client)) == {"one", "one test-3"}
+    assert set(recorded(client)) == {"one", "one evaluation test-3"}
     assert recorded(client)["one"].data.tags["store_hash"] == folder.config()["store_hash"]
 
 

@@ -38,7 +38,7 @@ def test_jobs_are_recorded_by_a_process_of_their_own(folder, root):
     with Recorder(folder, patience=120) as recorder:
         recorder.start()
         add_evaluation(folder.path, "test-12", "test", nats=900.0)
-    assert recorded(root / "registry.db") == [("one", "FINISHED"), ("one test-12", "FINISHED")]
+    assert recorded(root / "registry.db") == [("one", "FINISHED"), ("one evaluation test-12", "FINISHED")]
 
 
 def test_a_run_in_training_is_followed_and_one_that_is_killed_is_so_recorded(folder, root):

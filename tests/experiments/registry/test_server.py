@@ -68,7 +68,7 @@ def test_ten_evaluations_and_two_trainings_write_to_one_server_at_once(server, r
     assert len(found) == len(by_name) == 12
     for number in range(10):
         name = names[number % 2]
-        child = by_name[f"{name} test-12-{number}"]
+        child = by_name[f"{name} evaluation test-12-{number}"]
         assert child.data.tags["mlflow.parentRunId"] == by_name[name].info.run_id
         assert child.data.metrics == {"nats": 900.0 + number}
     for name in names:

@@ -26,7 +26,7 @@ DEMO    := demo
 
 help:
 	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
-	@echo "targets: install demo test lint inspect ingest train sample eval report runs bench check-tpu clean"
+	@echo "targets: install demo test lint inspect ingest train sample eval report runs ui bench check-tpu clean"
 
 install: $(STAMP)
 
@@ -45,9 +45,8 @@ demo: install
 	$(LINGSHU) ingest $(DEMO)/screen.h5ad --out $(DEMO)/screen.store --columns.context cell_line \
 	  --columns.perturbation target_gene --columns.control non-targeting --columns.batch gem_group
 	$(LINGSHU) train demo --store $(DEMO)/screen.store --runs $(DEMO)/runs --run demo $(SET)
-	$(LINGSHU) sample demo --split test --runs $(DEMO)/runs
-	$(LINGSHU) evaluate demo --runs $(DEMO)/runs
-	$(LINGSHU) report demo --runs $(DEMO)/runs --out $(DEMO)/report.html
+	$(LINGSHU) evaluate demo --whole --runs $(DEMO)/runs --out $(DEMO)/report.html
+	$(LINGSHU) runs --runs $(DEMO)/runs
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m "not slow and not soak" $(SET)
@@ -70,15 +69,17 @@ sample: install
 	$(LINGSHU) sample $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(or $(SET),--split test)
 
 eval: install
-	$(LINGSHU) sample $(RUN) --split test --runs $(RUNS)
-	$(LINGSHU) evaluate $(RUN) --runs $(RUNS) $(SET)
-	$(LINGSHU) report $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT))
+	$(LINGSHU) evaluate $(RUN) --whole --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
 
 report: install
 	$(LINGSHU) report $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
 
 runs: install
 	$(LINGSHU) runs --runs $(RUNS) $(SET)
+
+ui: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[ui]'
+	$(LINGSHU) runs ui --runs $(RUNS) $(SET)
 
 bench: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[bench]'
@@ -94,7 +95,7 @@ check-tpu: install
 	PYTHONPATH=$(VENV)/tpu $(BIN)/python -m experiments.check_tpu $(SET)
 
 # Names that are promised, and not built in this version.
-ui results chaos fuzz:
+results chaos fuzz:
 	@echo "make $@ is not part of version $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lingshu_jax/__init__.py); see CHANGELOG.md." >&2; exit 2
 
 clean:

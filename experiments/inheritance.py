@@ -17,7 +17,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.statistics import Statistics
 from experiments.assembly import ModelPlan, start_statistics
 from experiments.experiment import Experiment, InitConfig
-from experiments.runs import RunFolder, find_run
+from experiments.runs import RunFolder, find_checkpoint
 from experiments.storage import Folder
 from lingshu_jax.label_terms import label_terms, term_name
 from lingshu_jax.model.config import DenoiserConfig
@@ -59,10 +59,11 @@ def find_parent(init: InitConfig, root: Folder) -> Parent:
         InputError: no such run or step, or it cannot be read.
     """
     assert init.source is not None
-    folder = find_run(init.source, root)
+    folder, named = find_checkpoint(init.source, root)
+    step = named if init.step is None else init.step
     try:
         with _reading(folder) as checkpoints:
-            step = checkpoints.latest_step() if init.step is None else init.step
+            step = checkpoints.latest_step() if step is None else step
             meta = checkpoints.meta(step)
             plan = ModelPlan.from_json(meta)
     except (CheckpointError, FileNotFoundError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.progress import silent
-from experiments.runs import RunFolder, find_run
+from experiments.runs import RunFolder, find_checkpoint
 from experiments.storage import folder_at
 
 if TYPE_CHECKING:
@@ -329,10 +329,10 @@ def panel_of(reference: str, *, runs: str | os.PathLike[str] = "runs") -> "GeneP
     from experiments.assembly import ModelPlan
     from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints
 
-    folder = find_run(reference, folder_at(runs))
+    folder, step = find_checkpoint(reference, folder_at(runs))
     try:
         checkpoints = Checkpoints(folder.checkpoints, read_only=True, items=("meta",), warn=warn)
-        return ModelPlan.from_json(checkpoints.meta(checkpoints.latest_step())).panel
+        return ModelPlan.from_json(checkpoints.meta(checkpoints.latest_step() if step is None else step)).panel
     except (CheckpointError, FileNotFoundError) as error:
         raise InputError(f"{folder.path}: {error}") from error
 
@@ -341,14 +341,15 @@ def load_run(reference: str, *, runs: str | os.PathLike[str] = "runs", step: int
     """Load a run's averaged weights onto this machine's devices; nothing but its run folder is needed.
 
     Args:
-        reference: a run folder or its URL, an id or the beginning of one, a --run name, or `latest`.
+        reference: a run folder or its URL, an id or the beginning of one, a --run name, an alias, or `latest`.
         runs: the folder of run folders, or its gs:// or s3:// URL.
-        step: which checkpoint; None takes the newest complete one.
+        step: which checkpoint; None takes the alias's, else the newest complete one.
 
     Raises:
         InputError: no such run or step, or the checkpoint cannot be read by this version.
     """
-    folder = find_run(reference, folder_at(runs))
+    folder, named = find_checkpoint(reference, folder_at(runs))
+    step = named if step is None else step
 
     import jax
 

@@ -4,16 +4,20 @@ import contextlib
 import dataclasses
 import json
 import re
+import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipelines.errors import InputError
-from experiments.config_json import from_json, to_json
-from experiments.experiment import Experiment
 from experiments.storage import Folder, folder_at, refuse_dangling, storage_of
 from lingshu_jax.vocabulary import content_hash, nearest
 
+if TYPE_CHECKING:
+    from experiments.experiment import Experiment
+
 CONFIG = "config.json"
+UID = "uid"
+"""Of a folder, in its config: two folders of equal settings are two runs to a registry that holds both."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +31,22 @@ class RunFolder:
         return self.path.name
 
     @property
+    def name(self) -> str:
+        """EXPERIMENT/ID: one run of a folder of runs."""
+        return f"{self.path.parent.name}/{self.id}"
+
+    @property
+    def root(self) -> Folder:
+        """RUNS: the folder of run folders."""
+        return self.path.parent.parent
+
+    @property
     def checkpoints(self) -> Folder:
         return self.path / "checkpoints"
+
+    def saved_steps(self) -> list[int]:
+        """Checkpoints that have their final name, in order; nothing of them is read."""
+        return sorted(int(path.name) for path in self.checkpoints.glob("*") if path.name.isdigit())
 
     @property
     def samples(self) -> Folder:
@@ -56,8 +74,10 @@ class RunFolder:
             raise InputError(f"{self.path / CONFIG} is damaged: it does not hold {', '.join(sorted(_CONFIG_KEYS))}.")
         return config
 
-    def experiment(self) -> Experiment:
+    def experiment(self) -> "Experiment":
         """The run's experiment."""
+        from experiments.config_json import from_json
+
         try:
             return from_json(self.config()["experiment"])
         except (KeyError, TypeError, ValueError) as error:
@@ -66,13 +86,13 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Every line of metrics.jsonl that is whole: a kill or a full disk may have cut one short."""
         lines = self.metrics.read_bytes().splitlines() if self.metrics.exists() else []
-        return [entry for line in lines if (entry := _entry(line)) is not None]
+        return [entry for line in lines if (entry := metrics_entry(line)) is not None]
 
 
 _CONFIG_KEYS = frozenset(("experiment", "identity", "store", "store_hash", "split", "split_hash"))
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
+def metrics_entry(line: bytes) -> dict[str, Any] | None:
     """A line of metrics.jsonl; None where it is not what a reporter wrote."""
     try:
         entry = json.loads(line)
@@ -94,12 +114,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def run_id(experiment: Experiment, store_hash: str, split_hash: str, parent_hash: str | None = None) -> str:
+def run_id(experiment: "Experiment", store_hash: str, split_hash: str, parent_hash: str | None = None) -> str:
     """10 hex digits that any process derives from experiment, store, split and seed, without talking to another.
 
     What changes where a run computes and what of it is kept, but not its results, is left out. What a run begins with
     is known by the hash of its checkpoint, by whatever name it was called.
     """
+    from experiments.config_json import to_json
+
     config = to_json(experiment)
     config["init"] = [list(experiment.init.freeze), parent_hash]
     for name in where_it_computes():
@@ -163,7 +185,7 @@ def create(path: Folder, config: dict[str, Any], environment: dict[str, Any]) ->
             )
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "environment.json", environment)
-        write_json(path / CONFIG, config)
+        write_json(path / CONFIG, config | {UID: uuid.uuid4().hex[:12]})
     return run
 
 
@@ -185,37 +207,55 @@ def all_runs(root: Folder) -> list[RunFolder]:
 
 
 def find_run(reference: str, root: Folder) -> RunFolder:
-    """The run that a reference names: a folder or URL, an id or the beginning of one, a --run name, `latest`, or
-    `best:METRIC@PART`.
+    """The run that a reference names, see `find_checkpoint`."""
+    return find_checkpoint(reference, root)[0]
+
+
+def find_checkpoint(reference: str, root: Folder) -> tuple[RunFolder, int | None]:
+    """The run that a reference names, and the checkpoint if it names one: a folder or URL, an id or the beginning of
+    one, a --run name, an alias (which alone names a checkpoint), `latest`, or `best:METRIC@PART`.
 
     Raises:
         InputError: nothing or more than one run fits; names the nearest.
     """
     if not reference:
-        raise InputError("the run's name is empty. Write an id, a name, a folder, or `latest`.")
+        raise InputError("the run's name is empty. Write an id, a name, an alias, a folder, or `latest`.")
     folder = folder_at(reference)
     if (folder / CONFIG).is_file():
-        return RunFolder(folder)
+        return RunFolder(folder), None
     refuse_dangling(folder)
     runs = all_runs(root)
     if not runs:
         raise InputError(f"there are no runs in {root}. Train one first: lingshu train EXPERIMENT --store STORE")
     if reference == "latest":
-        return runs[0]
+        return runs[0], None
     if reference.startswith("best:"):
         from experiments.registry.reference import best_run
 
-        return best_run(reference, runs)
-    exact = [run for run in runs if reference in (run.id, f"{run.path.parent.name}/{run.id}")]
-    fitting = exact or [run for run in runs if run.id.startswith(reference)]
+        return best_run(reference, runs), None
+    from experiments.registry.aliases import read_alias
+
+    exact = [run for run in runs if reference in (run.id, run.name)]
+    alias = read_alias(root, reference)
+    if alias is not None and not exact:
+        return alias.folder(root), alias.step
+    if alias is not None:
+        raise InputError(f"{reference!r} is an alias, of {alias.run}, and a run. Write {exact[0].name} or {alias.run}.")
+    return _fitting(reference, exact or [run for run in runs if run.id.startswith(reference)], runs, root), None
+
+
+def _fitting(reference: str, fitting: list[RunFolder], runs: list[RunFolder], root: Folder) -> RunFolder:
+    """The one run that a reference fits."""
+    from experiments.registry.aliases import all_aliases
+
     if len(fitting) > 1:
-        names = ", ".join(f"{run.path.parent.name}/{run.id}" for run in fitting[:4])
+        names = ", ".join(run.name for run in fitting[:4])
         raise InputError(f"{reference!r} fits {len(fitting)} runs ({names}). Write more of the one you mean.")
     if not fitting:
         for folder in root.glob("*/*"):
             if folder.name == reference:
                 refuse_dangling(folder)
-        names = nearest(reference, [run.id for run in runs])
+        names = nearest(reference, [*(run.id for run in runs), *(alias.name for alias in all_aliases(root))])
         raise InputError(f"no run {reference!r} in {root} (nearest: {names}). List them with: lingshu runs")
     return fitting[0]
 

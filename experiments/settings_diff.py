@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from experiments.runs import where_it_computes
+from experiments.runs import UID, where_it_computes
 
 _SHOWN = 20
 
@@ -32,7 +32,7 @@ def _differences(before: Any, after: Any, prefix: str) -> Any:
         yield prefix, before, after
 
 
-_OF_NO_MATTER = {"identity", *where_it_computes()}
+_OF_NO_MATTER = {"identity", UID, *where_it_computes()}
 
 
 def setting_text(value: Any) -> str:

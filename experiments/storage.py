@@ -43,6 +43,11 @@ def folder_at(place: str | os.PathLike[str]) -> Folder:
     return epath.Path(text)
 
 
+def absolute(place: Folder) -> Folder:
+    """The same path wherever a process was started; links stay links."""
+    return place if in_bucket(place) else pathlib.Path(os.path.abspath(place))
+
+
 def local_cache() -> pathlib.Path:
     """A folder of this machine for what has no place in a bucket."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "lingshu_jax"

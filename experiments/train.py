@@ -36,6 +36,8 @@ from experiments.inheritance import (
 from experiments.load import warn
 from experiments.origin import Origin, begun_with
 from experiments.profiling import Profile, ProfiledSteps
+from experiments.registry.aliases import read_alias
+from experiments.registry.recorder import Recorder
 from experiments.reporting import Scale, SilentReporter, TrainingReporter
 from experiments.settings_diff import settings_diff
 from experiments.stopping import SharedStopRequest, StopRequest
@@ -52,6 +54,9 @@ from lingshu_jax.training.state import ModelParts, TrainState, abstract_state, i
 from lingshu_jax.training.step import make_step
 from lingshu_jax.training.watch import TooManySkipped
 from lingshu_jax.training.write_errors import silence_orbax
+
+REGISTRY_SECONDS = 10.0
+"""At the end, the longest wait for the registry: whoever asked the run to stop does not wait for ever either."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,7 @@ def train(job: TrainJob) -> TrainResult:
     folder = runs.RunFolder(folder_at(lead("run", lambda: str(_open_run(job, origin).path))))
     config = job.experiment.training
     with contextlib.ExitStack() as stack:
+        recorder = stack.enter_context(Recorder(folder, training=True, patience=REGISTRY_SECONDS))
         lead("lock", lambda: stack.enter_context(runs.locked(folder)))
         try:
             checkpoints = Checkpoints(folder.checkpoints, keep=config.keep, keep_every=config.keep_every, warn=warn)
@@ -110,6 +116,8 @@ def train(job: TrainJob) -> TrainResult:
             return TrainResult(folder, latest, Outcome.FINISHED, was_finished=True)
         scale = Scale(steps=config.steps, genes=job.store.n_genes, flops=blueprint.flops(hardware), hardware=hardware)
         reporter = TrainingReporter(folder, scale, started=started) if is_leader() else SilentReporter()
+        if is_leader():
+            recorder.start()
         stack.enter_context(reporter)
         with shared_fate():
             return _train(job, folder, checkpoints, mesh, reporter, origin)
@@ -279,6 +287,8 @@ def _open_run(job: TrainJob, origin: Origin | None) -> runs.RunFolder:
     name = identity if job.name is None else runs.check_name(job.name)
     if job.new:
         name = f"{name}-{uuid.uuid4().hex[:4]}"
+    if read_alias(job.root, name) is not None:
+        raise InputError(f"--run {name!r} is an alias of another run. Choose another name, or `lingshu runs unalias`.")
     config = {
         "experiment": to_json(job.experiment),
         "identity": identity,

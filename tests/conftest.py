@@ -1,8 +1,10 @@
-"""Every test runs on the CPU, as 8 virtual devices; programs are compiled fast rather than well."""
+"""Every test runs on the CPU, as 8 virtual devices; programs are compiled fast rather than well, and no
+registry is written."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["LINGSHU_REGISTRY"] = "none"  # its own tests switch it on
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),

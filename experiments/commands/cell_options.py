@@ -22,7 +22,7 @@ class CellOptions:
     """What `impute`, `counterfactual`, `score` and `embed` share."""
 
     run: tyro.conf.Positional[str]
-    """The run: a folder, an id or its beginning, a name, or `latest`."""
+    """The run: a folder, an id or its beginning, a name, an alias, or `latest`."""
     cells: pathlib.Path
     """Raw counts: h5ad, zarr or 10x output. obs has the condition fields, or --condition.FIELD VALUE says them."""
     layer: str | None = None

@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from rich.table import Table
-
 from experiments.commands.tables import print_table, score_text
+from experiments.registry.aliases import all_aliases
 from experiments.registry.entries import RunEntry
 from experiments.registry.scores import METRICS
 from experiments.settings_diff import setting_text, settings_pairs
@@ -31,36 +30,38 @@ def print_run(entry: RunEntry) -> None:
     if not entry.scores:
         return
     shown = [metric for metric in METRICS if any(metric in scored.values for scored in entry.scores)]
-    table = Table("evaluation", "part", "step", "cells", *shown, box=None)
+    table = []
     for scored in entry.scores:
         cells = [score_text(metric, scored.values.get(metric)) for metric in shown]
         step = "" if scored.step is None else f"{scored.step:,}"
-        table.add_row(scored.name, scored.part, step, f"{scored.generated:,}", *cells)
+        table.append([scored.name, scored.part, step, f"{scored.generated:,}", *cells])
     print()
-    print_table(table)
+    print_table(["evaluation", "part", "step", "cells", *shown], table)
+
+
+_CELLS = (".h5ad", ".zarr", ".store")
 
 
 def _contents(entry: RunEntry) -> dict[str, list[str]]:
     folder = entry.folder
     return {
-        "checkpoints": sorted((path.name for path in folder.checkpoints.glob("*") if path.name.isdigit()), key=int),
-        "samples": sorted(path.name for path in folder.samples.glob("*") if not path.name.startswith(".")),
+        "checkpoints": [str(step) for step in folder.saved_steps()],
+        "aliases": [f"{alias.name} ({alias.step})" for alias in all_aliases(folder.root) if alias.run == folder.name],
+        "samples": sorted(path.name for path in folder.samples.glob("*") if path.suffix in _CELLS),
         "sweeps": sorted(path.name for path in folder.sweeps.glob("*.json")),
     }
 
 
 def print_difference(one: RunEntry, other: RunEntry, part: str) -> None:
     """Settings and scores in which two runs differ."""
-    table = Table("", one.folder.id, other.folder.id, box=None)
-    for name, before, after in settings_pairs(one.config, other.config):
-        table.add_row(name, setting_text(before), setting_text(after))
-    table.add_section()
-    table.add_row("step", f"{one.step:,}", f"{other.step:,}")
+    pairs = settings_pairs(one.config, other.config)
+    rows = [[name, setting_text(before), setting_text(after)] for name, before, after in pairs]
+    rows.append(["step", f"{one.step:,}", f"{other.step:,}"])
     for metric in METRICS:
         values = [entry.value(metric, part) for entry in (one, other)]
         if any(value is not None for value in values):
             where = "" if metric == "val_nats" else f" ({part})"
-            table.add_row(f"{metric}{where}", *(score_text(metric, value) for value in values))
-    print_table(table)
+            rows.append([f"{metric}{where}", *(score_text(metric, value) for value in values)])
+    print_table(["", one.folder.id, other.folder.id], rows)
     if one.config["split_hash"] != other.config["split_hash"]:
         print("the splits differ: these scores are of other held-out cells.")

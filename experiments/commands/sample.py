@@ -31,7 +31,7 @@ class Sample:
     """Options of `lingshu sample`. Ask for cells by --conditions, by --split, or by --condition.FIELD VALUE --n N."""
 
     run: tyro.conf.Positional[str]
-    """The run: a folder, an id or its beginning, a name, or `latest`."""
+    """The run: a folder, an id or its beginning, a name, an alias, or `latest`."""
     conditions: pathlib.Path | None = None
     """csv with a column per condition field, and n_cells. Numbers may be empty, or have no column: left out."""
     split: Literal["val", "test"] | None = None
@@ -77,20 +77,29 @@ def run(arguments: Sequence[str]) -> int:
     prior = _prior(options.prior)
     join_processes(options.distributed)
 
+    from experiments.commands.recording import note_sample, recording
     from experiments.load import load_run
     from experiments.simulation.request import SampleRequest
 
     loaded = load_run(options.run, runs=options.runs, step=options.step)
     table = _conditions(options, condition, loaded)
-    with StageProgress() as progress:
+    with recording(loaded.folder), StageProgress() as progress:
         request = SampleRequest.make(
             loaded, table, options.sampler, options.seed, options.unseen, prior, options.store, progress
         )
-        out = options.out or loaded.folder.samples / f"{options.split or 'cells'}-{loaded.step}-{request.hash[:6]}.h5ad"
+        name = request_name(options.split, request)
+        out = options.out or loaded.folder.samples / f"{name}.h5ad"
         write(request, out, progress, said=_said(request) if is_leader() else [])
+        if is_leader():
+            note_sample(request, out, name)
     if options.split and is_leader():
         print_next(["evaluate", loaded.folder.id, "--samples", out, *runs_arguments(options.runs)])
     return 0
+
+
+def request_name(part: str | None, request: "SampleRequest") -> str:
+    """What a request's cells are called where --out does not say it: the same request, the same name."""
+    return f"{part or 'cells'}-{request.run.step}-{request.hash[:6]}"
 
 
 def _said(request: "SampleRequest") -> list[str]:
@@ -131,14 +140,23 @@ def _check_request(options: Sample, condition: dict[str, str]) -> None:
     asked = [options.conditions is not None, options.split is not None, bool(condition)]
     if sum(asked) > 1 and options.conditions is not None:
         raise InputError(_ONE_WAY)
-    if options.n is not None and options.n != "match" and not (options.n.isdecimal() and int(options.n) > 0):
-        raise InputError(f"--n must be a number >= 1, or `match` with --split; got {options.n!r}.")
+    check_number(options.n)
     if options.out is not None:
         check_out(options.out)
     if options.conditions is not None and options.n is not None:
         raise InputError("the table's n_cells column says how many cells to draw; leave --n out.")
     if options.conditions is None and options.split is None and options.n in (None, "match"):
         raise InputError("say how many cells: --n 100 (with --condition.FIELD VALUE), or --split test.")
+
+
+def check_number(n: str | None) -> None:
+    """Require a number of cells, or `match`.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if n is not None and n != "match" and not (n.isdecimal() and int(n) > 0):
+        raise InputError(f"--n must be a number >= 1, or `match` with --split; got {n!r}.")
 
 
 def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun") -> "pandas.DataFrame":

@@ -25,7 +25,7 @@ class SweepOptions:
     """Options of `lingshu sweep`. Lists are separated by commas."""
 
     run: tyro.conf.Positional[str]
-    """The run: a folder, an id or its beginning, a name, or `latest`."""
+    """The run: a folder, an id or its beginning, a name, an alias, or `latest`."""
     schedules: str = "geometric,cosine"
     """Of geometric, cosine and linear."""
     steps: str = "3,8,32"
@@ -60,6 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("--most-cells must be >= 20, and --seed >= 0.")
 
     from data_pipelines import load_statistics
+    from experiments.commands.recording import recording
     from experiments.evaluation.sweep import SweepJob, sweep
     from experiments.load import load_run
     from experiments.run_data import run_data
@@ -67,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     loaded = load_run(options.run, runs=options.runs, step=options.step)
     store, split = run_data(loaded.folder, options.store)
     table = _at_most(options.most_cells, split_conditions(loaded, options.split, options.n, options.store))
-    with StageProgress() as progress:
+    with recording(loaded.folder), StageProgress() as progress:
         job = SweepJob(
             run=loaded,
             store=store,
@@ -120,20 +121,17 @@ def _name(row: "SweepRow") -> str:
 
 
 def _print(found: "Sweep") -> None:
-    from rich.table import Table
-
     from experiments.commands.tables import print_table
     from experiments.evaluation.sweep_pictures import shown_columns
 
     shown = shown_columns(found)
-    table = Table("schedule", "steps", "w", *(title for title, _ in shown.values()), box=None)
+    rows = []
     for row in (*found.reference, *found.rows):
         steps = "" if row.steps is None else str(row.steps)
         scale = "" if row.scale is None else f"{row.scale:g}"
-        table.add_row(
-            row.name, steps, scale, *(_number(row.values.get(key), digits) for key, (_, digits) in shown.items())
-        )
-    print_table(table)
+        values = (_number(row.values.get(key), digits) for key, (_, digits) in shown.items())
+        rows.append([row.name, steps, scale, *values])
+    print_table(["schedule", "steps", "w", *(title for title, _ in shown.values())], rows)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,15 +1,14 @@
 """Tables on standard output: every column whole, however narrow the terminal is."""
 
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
+from collections.abc import Iterable, Sequence
 
 
-def print_table(table: Table) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; where it is wider than the terminal, the terminal wraps its lines."""
-    wide = Console(width=10_000)
-    needed = Measurement.get(wide, wide.options, table).maximum
-    Console(width=max(Console().width, needed), soft_wrap=True).print(table)
+    lines = [tuple(columns), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print(" " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def score_text(metric: str, value: float | None) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from experiments.simulation.request import Request
     from experiments.simulation.shards import Part
 
-_A_WEEK = 7 * 86_400.0
+A_WEEK = 7 * 86_400.0
 """Processes wait for the slowest; one that dies ends the others by itself."""
 
 
@@ -63,6 +63,6 @@ def _part() -> "Part":
     import jax
 
     def barrier(name: str) -> None:
-        distributed.barrier(name, seconds=_A_WEEK)
+        distributed.barrier(name, seconds=A_WEEK)
 
     return Part(jax.process_index(), jax.process_count(), barrier)

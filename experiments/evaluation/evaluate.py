@@ -98,7 +98,7 @@ def evaluate(
         n_real=len(np.asarray(getattr(split, part))),
         n_generated=generated.n_obs,
         provenance=_provenance(generated),
-        versions=_versions(),
+        versions=versions(),
     )
     result = _with_bounds(result, sides, bounds, progress)
     result = _with_populations(result, sides, progress)
@@ -271,7 +271,8 @@ def _provenance(generated: Any) -> dict[str, Any]:
     return json.loads(value) if isinstance(value, str) else dict(value)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that an evaluation's numbers come from."""
     found = {}
     for package in _VERSIONED:
         try:

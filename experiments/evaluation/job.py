@@ -1,7 +1,8 @@
 """The evaluation job: a run and its generated cells in, an evaluation out."""
 
+import dataclasses
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,74 +10,136 @@ from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from experiments.run_data import run_data
 from experiments.runs import RunFolder
-from experiments.simulation.output import is_zarr
+from experiments.simulation.output import is_zarr, stored_provenance
+from experiments.storage import Folder
 from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
+    from data_pipelines import CellStore
     from experiments.evaluation.challenge import Challenge
+    from experiments.evaluation.evaluate import Bounds
     from experiments.evaluation.results import Evaluation
+    from experiments.load import LoadedRun
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What an evaluation's numbers depend on, beside its cells, checkpoint, store and split."""
+
+    draws: int
+    """Noised copies of each held-out cell for the bound."""
+    bound_cells: int
+    """At most this many held-out cells are bounded."""
+    seed: int
+    """Of everything random."""
+    challenge: bool
+    """Score perturbations by the field's evaluator as well."""
+    target_genes: bool
+    """A perturbation named like a gene is that gene."""
+    given_library_size: bool = False
+    """Bound -log p given each cell's library size too."""
 
 
 def evaluate_run(
     folder: RunFolder,
     samples: pathlib.Path,
+    settings: EvaluationSettings,
     *,
     part: str,
-    store_path: str | pathlib.Path | None,
-    draws: int,
-    bound_cells: int,
-    seed: int,
-    challenge: bool,
-    target_genes: bool,
+    step: int | None = None,
+    run: "LoadedRun | None" = None,
+    store_path: str | pathlib.Path | None = None,
     progress: Progress,
-    given_library_size: bool = False,
 ) -> "Evaluation":
     """Evaluate generated cells of a run, and bound the likelihood of its held-out cells.
 
     Args:
         folder: the run.
         samples: h5ad or zarr folder that `lingshu sample` wrote.
+        settings: what else the numbers depend on.
         part: part of the run's split whose cells count as held out.
+        step: the checkpoint that is bounded, where the samples are not the run's own; theirs where they are.
+        run: that checkpoint, if it is loaded already.
         store_path: where the store is now; None takes the run's own path.
-        draws: noised copies of each cell for the bound.
-        bound_cells: at most this many cells are bounded.
-        seed: of everything random.
-        challenge, target_genes: as `lingshu evaluate` says.
         progress: called as progress(stage, done, total).
-        given_library_size: bound -log p given each cell's library size too.
 
     Raises:
-        InputError: store, split or samples do not belong to the run.
+        InputError: store, split or samples do not belong to the run, or the checkpoint is gone.
     """
     import anndata
 
     from data_pipelines import load_statistics
-    from experiments.evaluation.evaluate import Bounds, evaluate
+    from experiments.evaluation.evaluate import evaluate
     from experiments.load import load_run
-    from experiments.train import known_rows
 
     store, split = run_data(folder, store_path)
     generated = _read(samples, anndata)
     statistics = load_statistics(store, split, progress=progress)
-    run = load_run(str(folder.path))
-    rows = known_rows(store, split.rows(part), run.plan)
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:bound_cells])
-    how = {"draws": draws, "seed": seed, "given_library_size": given_library_size}
-    bounds = None
-    if len(rows):
-        nats, errors = run.bound(store, rows, progress=lambda done, total: progress("bound", done, total), **how)
-        bounds = Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given_library_size)
-    return evaluate(
+    run = run or load_run(str(folder.path), step=step_of(samples, folder, step))
+    found = evaluate(
         store=store,
         split=split,
         statistics=statistics,
         generated=generated,
-        bounds=bounds,
+        bounds=_bounds(run, store, split.rows(part), settings, progress),
         part=part,
-        seed=seed,
-        challenge=_challenge(folder, target_genes) if challenge else None,
+        seed=settings.seed,
+        challenge=_challenge(folder, settings.target_genes) if settings.challenge else None,
         progress=progress,
     )
+    return dataclasses.replace(found, step=run.step, settings=dataclasses.asdict(settings))
+
+
+def _bounds(
+    run: "LoadedRun", store: "CellStore", rows: np.ndarray, settings: EvaluationSettings, progress: Progress
+) -> "Bounds | None":
+    """Bounds of a sample of held-out cells; None where the model knows the labels of none."""
+    from experiments.evaluation.evaluate import Bounds
+    from experiments.train import known_rows
+
+    rows = known_rows(store, rows, run.plan)
+    rows = np.sort(np.random.default_rng(settings.seed).permutation(rows)[: settings.bound_cells])
+    if not len(rows):
+        return None
+    given = settings.given_library_size
+    nats, errors = run.bound(
+        store,
+        rows,
+        draws=settings.draws,
+        seed=settings.seed,
+        given_library_size=given,
+        progress=lambda done, total: progress("bound", done, total),
+    )
+    return Bounds(rows=rows, nats=nats, standard_errors=errors, given_library_size=given)
+
+
+def step_of(samples: pathlib.Path, folder: RunFolder, step: int | None) -> int | None:
+    """The checkpoint that cells of a run were drawn from; `step` for cells of something else."""
+    drawn = stored_provenance(samples)
+    own = drawn.get("run") == folder.id and drawn.get("split_hash") == folder.config()["split_hash"]
+    return drawn.get("step", step) if own else step
+
+
+def there_already(
+    out: Folder, request: Any, settings: EvaluationSettings, *, part: str, run: RunFolder
+) -> "Evaluation | None":
+    """The evaluation in a folder, if it is exactly this one: of the same request for cells (hence checkpoint, sampler
+    and seed), store, split and part, with the same settings, by the same versions.
+    """
+    from experiments.evaluation.evaluate import versions
+    from experiments.evaluation.results import METRICS_FILE, Evaluation
+
+    if request is None or not (out / METRICS_FILE).is_file():
+        return None
+    try:
+        there = Evaluation.load(out)
+    except (InputError, OSError, ValueError, TypeError, KeyError):
+        return None  # damaged, or another version's: written again
+    config = run.config()
+    found = (there.provenance.get("request"), there.part, there.store_hash, there.split_hash)
+    wanted = (request, part, config["store_hash"], config["split_hash"])
+    same = found == wanted and there.settings == dataclasses.asdict(settings) and there.versions == versions()
+    return there if same else None
 
 
 def _challenge(folder: RunFolder, target_genes: bool) -> "Challenge":

@@ -234,6 +234,10 @@ class Evaluation:
     n_generated: int
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Of the generated cells, as the sampler wrote it."""
+    step: int | None = None
+    """The checkpoint whose bound this is: the one that the cells were drawn from, where they are the run's own."""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What else was asked for, as `EvaluationSettings`."""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     bound: tuple[BoundRow, ...] = ()
     """The model first, then the baselines."""

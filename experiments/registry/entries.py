@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
+from data_pipelines.errors import InputError
+from experiments.registry.history import read_progress
 from experiments.registry.scores import Scored, read_scores
-from experiments.runs import RunFolder
+from experiments.runs import CONFIG, RunFolder
 from experiments.storage import storage_of
 
 
@@ -27,14 +29,17 @@ class RunEntry:
         Raises:
             InputError: it is damaged.
         """
-        config, experiment, lines = folder.config(), folder.experiment(), folder.read_metrics()
-        bounds = [line["val_nats"] for line in lines if "val_nats" in line]
+        config, progress = folder.config(), read_progress(folder)
+        try:
+            steps = int(config["experiment"]["training"]["steps"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder.path / CONFIG} is damaged: it does not say how many steps.") from error
         return cls(
             folder=folder,
             config=config,
-            step=max((line["step"] for line in lines), default=0),
-            steps=experiment.training.steps,
-            val_nats=bounds[-1] if bounds else None,
+            step=progress.step,
+            steps=steps,
+            val_nats=progress.val_nats,
             scores=tuple(read_scores(folder)),
         )
 

@@ -28,7 +28,7 @@ class Scored:
     part: str
     """Part of the split whose cells were held out."""
     step: int | None
-    """The checkpoint that the cells were drawn from."""
+    """The checkpoint that was judged."""
     split_hash: str
     store_hash: str
     generated: int
@@ -45,11 +45,11 @@ def read_scores(run: RunFolder) -> Iterator[Scored]:
             yield Scored(
                 name=file.parent.name,
                 part=tree["part"],
-                step=tree["provenance"].get("step"),
+                step=tree.get("step", tree["provenance"].get("step")),
                 split_hash=tree["split_hash"],
                 store_hash=tree["store_hash"],
                 generated=tree["n_generated"],
-                values=_values(tree),
+                values=metric_values(tree),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
@@ -80,7 +80,20 @@ def check_metric(metric: str) -> str:
     return metric
 
 
-def _values(tree: dict[str, Any]) -> dict[str, float]:
+def challenge_values(tree: dict[str, Any]) -> dict[str, float]:
+    """The model's scores by the field's evaluator, and their averages, as PRESET.COLUMN."""
+    found: dict[str, float] = {}
+    for table in tree.get("challenge", ()):
+        for row in table["rows"]:
+            if row["name"] == _MODEL:
+                values = {name: estimate["value"] for name, estimate in row["metrics"].items()}
+                values["average"] = (row.get("average") or {}).get("value")
+                found |= {f"{table['preset']}.{name}": value for name, value in values.items() if value is not None}
+    return found
+
+
+def metric_values(tree: dict[str, Any]) -> dict[str, float]:
+    """The model's own numbers in an evaluation's metrics.json, by metric."""
     found: dict[str, Any] = {}
     for row in tree["bound"]:
         if row["name"] == _MODEL:

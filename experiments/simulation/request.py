@@ -178,8 +178,16 @@ class SampleRequest(Request):
     @property
     def remarks(self) -> dict[str, Any]:
         effects, injected = self.unseen_effects, self.injection.to_json()
-        told = {} if effects is None else {"unseen_effects": effects.to_json()}
+        told = {"cells_per_condition": self.cells_per_condition}
+        told |= {} if effects is None else {"unseen_effects": effects.to_json()}
         return told | ({"injected": injected} if injected else {})
+
+    @property
+    def cells_per_condition(self) -> int | list[int]:
+        """Cells of each condition, or the fewest and the most."""
+        numbers = self.table[N_CELLS].to_numpy()
+        fewest, most = int(numbers.min()), int(numbers.max())
+        return fewest if fewest == most else [fewest, most]
 
     @property
     def contents(self) -> list[Any]:

@@ -54,7 +54,7 @@ def test_it_is_listed_loaded_sampled_evaluated_and_reported_there(remote, runs, 
     assert run(["evaluate", "latest", "--runs", remote, "--draws", "2", "--bound-cells", "20"]) == 0
     assert run(["report", "tiny", "--runs", remote]) == 0
     folder = find_run("tiny", folder_at(remote))
-    (samples,) = folder.samples.iterdir()
+    (samples,) = folder.samples.glob("*.h5ad")
     assert {path.name for path in (folder.evaluations / samples.stem).iterdir()} == {"metrics.json", "figures.npz"}
     assert "<html" in (folder.path / "report.html").read_text()
     assert run(["sample", "tiny", "--runs", remote, "--split", "test", "--n", "20"]) == 0

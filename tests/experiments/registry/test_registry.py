@@ -10,25 +10,7 @@ from experiments.__main__ import run
 from experiments.registry.entries import RunEntry
 from experiments.registry.scores import better
 from experiments.runs import RunFolder, find_run
-
-
-def add_evaluation(folder, name: str, part: str, **values: float) -> None:
-    """As `lingshu evaluate` writes one, as far as a registry reads it."""
-    metrics = {metric: {"value": value} for metric, value in values.items() if metric in ("pds", "mae")}
-    tree = {
-        "part": part,
-        "provenance": {"step": 3},
-        "split_hash": "s",
-        "store_hash": "t",
-        "n_generated": 12,
-        "bound": [{"name": "model", "nats": {"value": values["nats"]}, "difference": None}],
-        "distribution": [],
-        "cells": [],
-        "effects": {"rows": [{"name": "mean_effect", "metrics": {}}, {"name": "model", "metrics": metrics}]},
-        "planted": [],
-    }
-    (folder / "evaluations" / name).mkdir(parents=True)
-    (folder / "evaluations" / name / "metrics.json").write_text(json.dumps(tree))
+from tests.experiments.registry.folders import add_evaluation
 
 
 @pytest.fixture

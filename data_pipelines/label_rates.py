@@ -201,12 +201,14 @@ def _shrunk(counts: np.ndarray, expected: np.ndarray, overdispersion: np.ndarray
     excess = ((counts - expected) ** 2 - noise) * weight
     variance = excess.sum() / max((expected**2 * weight).sum(), 1e-12)
     prior = 1.0 / np.clip(variance, 1.0 / _LARGEST_PRIOR, 1.0 / _SMALLEST_PRIOR)
+    if counts.sum() == 0 or expected.sum() == 0:  # empty cells tell nothing of genes
+        return np.zeros(len(counts))
     told = expected > 0
     ratio = counts / np.where(told, expected, 1.0)
     heard = 1.0 / (1.0 / np.where(told, expected, 1.0) + overdispersion)  # counts, had they been Poisson
     rate = np.where(told, (prior + heard * ratio) / (prior + heard), 1.0)
     # The total stays what the cells' size factors say.
-    return np.log(rate) - np.log((expected * rate).sum() / max(counts.sum(), 1e-12))
+    return np.log(rate) - np.log((expected * rate).sum() / counts.sum())
 
 
 def _low_rank(

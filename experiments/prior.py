@@ -5,6 +5,7 @@ From a table of one's own, or from training cells of *other* contexts: what a pe
 
 import dataclasses
 import pathlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,13 +13,14 @@ import pandas as pd
 
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
-from lingshu_jax.tokens import MASK, encode_counts
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, nearest
 
 if TYPE_CHECKING:
     from data_pipelines import CellStore, Split
 
 GENE, VALUE = "gene", "value"
+NOT_TOLD = -1
+"""Stands where a gene is not told."""
 INJECTED = 1
 """The count that a gene turned down is told: the paper's."""
 EXPRESSED_ABOVE = 2.0
@@ -63,13 +65,13 @@ def parse_prior(text: str) -> Prior:
     return TablePrior(path=pathlib.Path(text))
 
 
-def table_tokens(
+def table_counts(
     prior: TablePrior, conditions: pd.DataFrame, vocabulary: ConditionVocabulary, panel: GenePanel
 ) -> np.ndarray:
-    """Start tokens int32 (conditions, G): those of the table, MASK elsewhere.
+    """Told counts int32 (conditions, G): those of the table, NOT_TOLD elsewhere.
 
     Raises:
-        InputError: a column, a gene or a label is unknown, or a value is no count.
+        InputError: a column, a gene or a label is unknown, a value is no count, or a gene has two.
     """
     try:
         rows = pd.read_csv(prior.path, dtype=str, keep_default_na=False)
@@ -91,18 +93,40 @@ def table_tokens(
     if not ((values >= 0) & (values % 1 == 0) & (values < 2**31)).all():
         raise InputError(f"{prior.path}: {VALUE} must be counts, whole numbers >= 0.")
     fields = [name for name in names if name in rows]
-    tokens = np.full((len(conditions), len(panel)), MASK, np.int32)
-    told = encode_counts(values.astype(np.int64)).astype(np.int32)
+    _check_rows(prior.path, rows, fields, vocabulary)
+    counts = np.full((len(conditions), len(panel)), NOT_TOLD, np.int32)
     genes = np.array([place[gene] for gene in rows[GENE]], np.int64)
     for i, condition in enumerate(conditions[fields].itertuples(index=False, name=None)):
         mine = np.ones(len(rows), bool)
         for name, label in zip(fields, condition, strict=True):
             mine &= (rows[name] == str(label)).to_numpy()
-        tokens[i, genes[mine]] = told[mine]
-    return tokens
+        told, first = np.unique(genes[mine], return_index=True)
+        if len(told) < mine.sum():
+            twice = next(gene for gene, number in Counter(rows[GENE].to_numpy()[mine]).items() if number > 1)
+            raise InputError(
+                f"{prior.path}: gene {twice!r} is told more than once for {', '.join(map(str, condition)) or 'all'}. "
+                "Keep one of its rows."
+            )
+        counts[i, told] = values[mine][first]
+    return counts
 
 
-def training_tokens(
+def _check_rows(path: pathlib.Path, rows: pd.DataFrame, fields: list[str], vocabulary: ConditionVocabulary) -> None:
+    if not len(rows):
+        raise InputError(f"{path} has no row. Give it a row per gene, or leave --prior out.")
+    for name in fields:
+        field: Any = vocabulary.field(name)
+        known = {*field.labels, *field.controls}
+        for label in dict.fromkeys(rows[name]):
+            strange = [member for member in field.members(label) if member not in known]
+            # Perturbations without training cells may be drawn too, by --unseen.
+            if strange and field.kind != "perturbation":
+                raise InputError(
+                    f"{path}: {name} {label!r} is not in the training vocabulary (nearest: {nearest(label, known)})."
+                )
+
+
+def training_counts(
     prior: TrainingPrior,
     conditions: pd.DataFrame,
     vocabulary: ConditionVocabulary,
@@ -111,7 +135,7 @@ def training_tokens(
     *,
     progress: Progress = silent,
 ) -> np.ndarray:
-    """Start tokens int32 (conditions, G): 1 where the perturbation turns a gene down in other contexts, MASK elsewhere.
+    """Told counts int32 (conditions, G): 1 where the perturbation turns a gene down in other contexts, else NOT_TOLD.
 
     Cells of a condition's own context are not looked at but for the means of its controls (rule `expressed`).
 
@@ -133,7 +157,7 @@ def training_tokens(
             "only. Leave --prior out, or give a table."
         )
     means = control_means(store, split, progress=progress) if prior.rule == "expressed" else {}
-    tokens = np.full((len(conditions), store.n_genes), MASK, np.int32)
+    counts = np.full((len(conditions), store.n_genes), NOT_TOLD, np.int32)
     for i, row in enumerate(conditions[[*contexts, field.name]].astype(str).itertuples(index=False, name=None)):
         here, members = row[:-1], field.members(row[-1])
         found = [genes for key, genes in down.items() if key[-1] in members and key[:-1] != here]
@@ -145,5 +169,5 @@ def training_tokens(
                     "Take --prior paper, or a table."
                 )
             genes = genes[means[here][genes] > EXPRESSED_ABOVE]
-        tokens[i, genes] = INJECTED
-    return tokens
+        counts[i, genes] = INJECTED
+    return counts

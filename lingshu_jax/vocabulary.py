@@ -143,10 +143,14 @@ class ConditionField:
         return tuple(self.row(member) for member in self.members(label))
 
     def members(self, label: str) -> tuple[str, ...]:
-        """In a perturbation field 'A+B' is the set {A, B} unless the whole label is itself known; else the label."""
-        if self.kind == "perturbation" and label not in self._row_of and "+" in label:
-            return tuple(label.split("+"))
-        return (label,)
+        """In a perturbation field 'A+B' is the set {A, B} unless the whole label is itself known; else the label.
+
+        A member counts once, and a control adds nothing to others: 'A+A' and 'ctrl+A' are A.
+        """
+        if self.kind != "perturbation" or label in self._row_of or "+" not in label:
+            return (label,)
+        named = tuple(dict.fromkeys(label.split("+")))
+        return tuple(member for member in named if not self.is_control(member)) or named[:1]
 
     def is_control(self, label: str) -> bool:
         return label in self.controls

@@ -38,6 +38,8 @@ class GeneRules:
 
     column: str | None = None
     """Column of the gene tables that holds the ids; None finds it."""
+    option: str = "--genes.column"
+    """What messages call the option of `column`."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """Other names of genes -> the name in the panel."""
     duplicates: str = "refuse"
@@ -133,7 +135,7 @@ def id_column(table: GeneTable, rules: GeneRules, panel: Names | None) -> str:
         if rules.column not in (*columns, INDEX):
             raise InputError(
                 f"{table.name} has no gene column {rules.column!r} (present: {', '.join(columns)}). "
-                "Choose with --genes.column."
+                f"Choose with {rules.option}."
             )
         return columns[0] if rules.column == INDEX else rules.column
     if panel is not None and panel.genes:
@@ -161,7 +163,8 @@ def check_unique(table: GeneTable, ids: Sequence[str], positions: np.ndarray, ru
         dict.fromkeys(gene for gene, place in zip(ids, positions, strict=True) if place >= 0 and counted[place] > 1)
     )
     some = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+    how = " with --genes.duplicates sum" if rules.option == GeneRules.option else " first"
     raise InputError(
-        f"{table.name} has {len(twice)} duplicate gene names ({some}). Sum their counts with --genes.duplicates sum, "
-        "or name a column of unique ids with --genes.column."
+        f"{table.name} has {len(twice)} duplicate gene names ({some}). Sum their counts{how}, or name a column of "
+        f"unique ids with {rules.option}."
     )

@@ -9,6 +9,7 @@ import tyro
 from data_pipelines.errors import InputError
 from experiments.command_line import parse, take_prefixed
 from experiments.commands.options import DEFAULT_RUNS, Place
+from experiments.simulation.output import check_input_kept
 
 if TYPE_CHECKING:
     import pandas
@@ -63,14 +64,15 @@ def open_cells(options: CellOptions) -> "tuple[LoadedRun, MeasuredCells]":
     return run, cells
 
 
-def check_table(out: pathlib.Path) -> None:
-    """Require that a file can be written here.
+def check_table(option: str, out: pathlib.Path, cells: pathlib.Path) -> None:
+    """Require that a table can be written here.
 
     Raises:
-        InputError: it is a folder, or in none.
+        InputError: it is a folder, or in none, or the file of the cells.
     """
     if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"--out {out} must name a file in a folder that exists.")
+        raise InputError(f"{option} {out} must name a file in a folder that exists.")
+    check_input_kept(option, out, [cells])
 
 
 def write_table(table: "pandas.DataFrame", out: pathlib.Path) -> None:

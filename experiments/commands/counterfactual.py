@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         description="Draw the same cells under another perturbation.",
         default=default,
     )
-    check_out(options.out)
+    check_out(options.out, options.cells, options.keep)
     if options.keep_share is not None and not 0 <= options.keep_share <= 1:
         raise InputError(f"--keep-share must lie in 0..1, got {options.keep_share}.")
     if options.keep is None and options.keep_share is None:

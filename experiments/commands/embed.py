@@ -24,7 +24,7 @@ class Embed(CellOptions):
 def run(arguments: Sequence[str]) -> int:
     """Embed the cells and write them."""
     options, condition = parse_cells(Embed, arguments, name="embed", description="Represent cells by a run's states.")
-    check_out(options.out)
+    check_out(options.out, options.cells)
     if options.cells_per_device < 1:
         raise InputError(f"--cells-per-device must be >= 1, got {options.cells_per_device}.")
 

@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.check and options.drop_controls:
         raise InputError("--check says whether the file itself can be handed in; --drop-controls writes another one.")
     if options.out is not None:
-        check_out(options.out)
+        check_out(options.out, options.samples, options.genes)
 
     from data_pipelines.ingestion.inputs import Input
     from data_pipelines.ingestion.source import check_source, open_source

@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     options, condition = parse_cells(
         Impute, arguments, name="impute", description="Complete partly measured cells.", default=default
     )
-    check_out(options.out)
+    check_out(options.out, options.cells, options.hide)
     if options.share is not None and not 0 <= options.share <= 1:
         raise InputError(f"--share must lie in 0..1, got {options.share}.")
     if options.draws < 1:

@@ -142,7 +142,7 @@ def _check_request(options: Sample, condition: dict[str, str]) -> None:
         raise InputError(_ONE_WAY)
     check_number(options.n)
     if options.out is not None:
-        check_out(options.out)
+        check_out(options.out, options.conditions, pathlib.Path(options.prior))
     if options.conditions is not None and options.n is not None:
         raise InputError("the table's n_cells column says how many cells to draw; leave --n out.")
     if options.conditions is None and options.split is None and options.n in (None, "match"):

@@ -35,9 +35,9 @@ def run(arguments: Sequence[str]) -> int:
     options, condition = parse_cells(
         Score, arguments, name="score", description="Bound the likelihood of cells under a run."
     )
-    for out in (options.out, options.genes):
+    for option, out in (("--out", options.out), ("--genes", options.genes)):
         if out is not None:
-            check_table(out)
+            check_table(option, out, options.cells)
     if options.out == options.genes:
         raise InputError("--out and --genes are two tables: give them two names.")
     if options.label_prior != "uniform" and options.by is None:

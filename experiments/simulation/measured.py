@@ -92,7 +92,7 @@ def read_measured(
         source = _InMemory(cells, layer)
     with source:
         check_source(source)
-        names, rules = Names(panel.genes, {}), GeneRules(column=column)
+        names, rules = Names(panel.genes, {}), GeneRules(column=column, option="--gene-column")
         chosen = id_column(source.genes, rules, names)
         ids = source.genes.ids[chosen]
         positions = names.match(ids, source.genes.used).positions
@@ -101,7 +101,8 @@ def read_measured(
         if len(kept) < rules.min_mapped * min(len(ids), len(panel)):
             raise InputError(
                 f"{source.name}: {len(kept)} of {len(ids)} genes are in the run's panel (column {chosen}: {ids[0]}, "
-                f"...; the panel: {panel.genes[0]}, ...). Name the column of var with the panel's ids: --genes COLUMN."
+                f"...; the panel: {panel.genes[0]}, ...). Name the column of var with the panel's ids: "
+                "--gene-column COLUMN."
             )
         to_panel = scipy.sparse.csr_matrix(
             (np.ones(len(kept), np.int32), (kept, positions[kept])), (len(ids), len(panel))
@@ -173,7 +174,7 @@ def panel_genes(path: pathlib.Path, panel: GenePanel) -> np.ndarray:
         InputError: the file is not there, is empty, or names a gene that the panel lacks.
     """
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a list of genes ({error}). Write one gene a line.") from error
     return gene_mask([line for line in lines if line], panel, where=str(path))

@@ -29,19 +29,36 @@ def is_zarr(path: pathlib.Path) -> bool:
     return path.suffix in ZARR_SUFFIXES
 
 
-def check_out(out: pathlib.Path) -> None:
-    """Require that an AnnData can be written here.
+def check_out(out: pathlib.Path, *inputs: pathlib.Path | None) -> None:
+    """Require that an AnnData can be written here, and that nothing is lost by it but cells written before.
+
+    Args:
+        out: where to.
+        inputs: files that the command reads.
 
     Raises:
-        InputError: there is no such folder, or something else lies here that would be lost.
+        InputError: there is no such folder, or an input or anything else lies here that would be lost.
     """
-    if not out.parent.is_dir():
+    if not out.parent.is_dir() or (out.is_dir() and not is_zarr(out)):
         raise InputError(f"--out {out} must name a file in a folder that exists.")
-    if is_zarr(out):
-        if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "zarr.json").is_file()):
-            raise InputError(f"--out {out} is there already and is no zarr folder. Choose another name.")
-    elif out.is_dir():
-        raise InputError(f"--out {out} must name a file in a folder that exists.")
+    check_input_kept("--out", out, inputs)
+    if _holds_something(out) and not stored_provenance(out):
+        raise InputError(f"--out {out} is there already and holds no cells that a run wrote. Choose another name.")
+
+
+def check_input_kept(option: str, out: pathlib.Path, inputs: Iterable[pathlib.Path | None]) -> None:
+    """Require that an output is none of the inputs.
+
+    Raises:
+        InputError: it is.
+    """
+    there = [path for path in inputs if path is not None and path.exists() and out.exists()]
+    if any(out.samefile(path) for path in there):
+        raise InputError(f"{option} {out} is read by this command and would be lost. Choose another name.")
+
+
+def _holds_something(path: pathlib.Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,8 +112,10 @@ def _write_matrix(root: Any, contents: Contents, *, zarr: bool) -> None:
     packed = {} if zarr else {"compression": "gzip", "compression_opts": 4}
     make = group.create_array if zarr else group.create_dataset
     data = make("data", shape=(contents.entries,), dtype=contents.dtype, **chunk, **packed)
-    indices = make("indices", shape=(contents.entries,), dtype=np.int32, **chunk, **packed)
-    indptr = np.zeros(shape[0] + 1, np.int64)
+    # Of one type: scipy refuses some slices of a matrix whose places and bounds differ in theirs.
+    index = np.int32 if contents.entries <= np.iinfo(np.int32).max else np.int64
+    indices = make("indices", shape=(contents.entries,), dtype=index, **chunk, **packed)
+    indptr = np.zeros(shape[0] + 1, index)
     row = end = 0
     for block in contents.blocks:
         size = block.shape[0]
@@ -104,7 +123,7 @@ def _write_matrix(root: Any, contents: Contents, *, zarr: bool) -> None:
         indptr[row + 1 : row + size + 1] = end + block.indptr[1:]
         row, end = row + size, end + block.nnz
     assert (row, end) == (shape[0], contents.entries), "blocks are not what was announced"
-    stored = make("indptr", shape=indptr.shape, dtype=np.int64)
+    stored = make("indptr", shape=indptr.shape, dtype=index)
     stored[:] = indptr
 
 

@@ -219,4 +219,4 @@ class SampleRequest(Request):
             fixed=self.injection.start(condition),
             progress=lambda done, total: progress(STAGE, first + done, self.n_cells),
         )
-        return drawn_counts(tokens, keys)
+        return self.injection.kept(drawn_counts(tokens, keys), condition)

@@ -13,9 +13,9 @@ from lingshu_jax.label_terms import Term, label_terms, term_name
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.parameters import Fixed
-from lingshu_jax.model.rows import Rows, embed_rows, index_of
+from lingshu_jax.model.rows import Rows, embed_effects, index_of
 from lingshu_jax.model.statistics import LowRankRates
-from lingshu_jax.vocabulary import PAD_ROW, ConditionVocabulary
+from lingshu_jax.vocabulary import CONTROL_ROW, PAD_ROW, ConditionVocabulary
 
 
 class LabelRates(nnx.Module):
@@ -41,9 +41,11 @@ class LabelRates(nnx.Module):
     def _told(self, term: Term, rows: list[Rows]) -> Float[Array, "B R"]:
         table = self.tables[term_name(term)][...]
         if len(rows) == 1:
-            return embed_rows(table, rows[0])
+            return embed_effects(table, rows[0])
         context, perturbation = rows
-        return embed_rows(table.reshape(-1, table.shape[-1]), _pair(index_of(context), perturbation, table.shape[1]))
+        pairs, length = table.reshape(-1, table.shape[-1]), table.shape[1]
+        where = index_of(context)
+        return embed_effects(pairs, _pair(where, perturbation, length), where * length + CONTROL_ROW)
 
 
 def _pair(context: Int[Array, "B"], perturbation: Rows, length: int) -> Rows:

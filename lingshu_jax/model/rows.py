@@ -9,9 +9,9 @@ import functools
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from lingshu_jax.vocabulary import FEATURES_ONLY, NULL_ROW, PAD_ROW, ConditionField, NumberField
+from lingshu_jax.vocabulary import CONTROL_ROW, FEATURES_ONLY, NULL_ROW, PAD_ROW, ConditionField, NumberField
 
 Rows = Int[Array, "B"] | Int[Array, "B M"]
 FARTHEST_TOLD = 5.0
@@ -60,5 +60,20 @@ def features_only(rows: Int[Array, "*B"]) -> Int[Array, "*B"]:
 def embed_rows(table: Float[Array, "R *D"], rows: Rows) -> Float[Array, "B *D"]:
     """Entries of a table by row; a set is the sum of its members. PAD_ROW and rows beyond the table add nothing."""
     members = rows if rows.ndim == 2 else rows[:, None]
-    present = ((members != PAD_ROW) & (members < len(table))).reshape(*members.shape, *[1] * (table.ndim - 1))
+    present = _present(table, members).reshape(*members.shape, *[1] * (table.ndim - 1))
     return jnp.where(present, table[jnp.clip(members, 0, len(table) - 1)], 0.0).sum(axis=1)
+
+
+def embed_effects(
+    table: Float[Array, "R *D"], rows: Rows, control: int | Int[Array, "B"] = CONTROL_ROW
+) -> Float[Array, "B *D"]:
+    """As `embed_rows`, but members of a set add what they do beyond the control (row `control`), which counts once."""
+    told = embed_rows(table, rows)
+    if rows.ndim == 1:
+        return told
+    beyond = jnp.maximum(_present(table, rows).sum(axis=1) - 1, 0)
+    return told - beyond.reshape(-1, *[1] * (table.ndim - 1)) * table[control]
+
+
+def _present(table: Float[Array, "R *D"], members: Int[Array, "B M"]) -> Bool[Array, "B M"]:
+    return (members != PAD_ROW) & (members < len(table))

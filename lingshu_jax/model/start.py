@@ -23,7 +23,7 @@ from lingshu_jax.model.config import DepthNB, LogFrequency, NoBias
 from lingshu_jax.model.label_rates import LabelRates
 from lingshu_jax.model.negative_binomial import log_token_mass
 from lingshu_jax.model.parameters import Fixed
-from lingshu_jax.model.rows import embed_rows, index_of
+from lingshu_jax.model.rows import embed_effects, index_of
 from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import MASK, OVERFLOW, VOCAB_SIZE
 from lingshu_jax.vocabulary import FARTHEST, ConditionVocabulary
@@ -132,7 +132,7 @@ class DepthStart(NoStart):
         told, spread = (
             jnp.exp(
                 sum(
-                    embed_rows(effects[name][...], index_of(rows))
+                    embed_effects(effects[name][...], index_of(rows))
                     for name, rows in conditions.items()
                     if name in effects
                 )

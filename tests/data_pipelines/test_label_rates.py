@@ -95,6 +95,14 @@ def test_few_cells_say_less_than_many(tmp_path):
     assert errors[0] < 0.15 and errors[1] < 0.05
 
 
+def test_a_label_of_empty_cells_says_nothing_of_genes(tmp_path):
+    empty = cells(30)
+    empty.X = empty.X.multiply((empty.obs["target"] != "X").to_numpy()[:, None]).tocsr().astype(int)
+    _, _, statistics, rates = rates_of(tmp_path, empty)
+    row = statistics.vocabulary.field("target").row("X")
+    np.testing.assert_allclose(rates.basis @ rates.tables["target"][row], 0.0, atol=1e-6)
+
+
 def test_genes_that_a_source_lacks_are_no_zeros(tmp_path):
     """The second file measured two thirds of the genes: rates of the others are those of the first."""
     first, second = cells(seed=1), cells(seed=2)[:, : GENES * 2 // 3].copy()

@@ -8,8 +8,7 @@ from data_pipelines import RandomCells, ingest, make_split
 from data_pipelines.columns import Columns
 from data_pipelines.errors import InputError
 from data_pipelines.statistics import training_vocabulary
-from experiments.prior import NoPrior, TablePrior, TrainingPrior, parse_prior, table_tokens, training_tokens
-from lingshu_jax.tokens import MASK
+from experiments.prior import NOT_TOLD, NoPrior, TablePrior, TrainingPrior, parse_prior, table_counts, training_counts
 
 COLUMNS = Columns(context=("line",), perturbation="target", control=("ctrl",))
 GENES = [f"g{i}" for i in range(20)]
@@ -40,23 +39,23 @@ ASKED = pd.DataFrame({"line": ["x", "y", "x"], "target": ["A", "A", "ctrl"]})
 DOWN = {"x": [0, 1], "y": [1, 2, 15], "z": [3]}
 
 
-def injected(tokens):
-    return [np.flatnonzero(row != MASK).tolist() for row in tokens]
+def injected(counts):
+    return [np.flatnonzero(row != NOT_TOLD).tolist() for row in counts]
 
 
 def test_a_perturbation_brings_what_it_turns_down_in_every_other_context(tmp_path):
     store, split, vocabulary = screen(tmp_path, DOWN)
-    tokens = training_tokens(TrainingPrior(rule="paper"), ASKED, vocabulary, store, split)
-    of_x, of_y, of_control = injected(tokens)
+    counts = training_counts(TrainingPrior(rule="paper"), ASKED, vocabulary, store, split)
+    of_x, of_y, of_control = injected(counts)
     assert {1, 2, 3, 15} <= set(of_x) and 0 not in of_x
     assert {0, 1, 3} <= set(of_y) and not {2, 15} & set(of_y)
     assert of_control == []
-    assert set(np.unique(tokens)) == {1, MASK}
+    assert set(np.unique(counts)) == {1, NOT_TOLD}
 
 
 def test_genes_that_the_context_hardly_expresses_stay_masked(tmp_path):
     store, split, vocabulary = screen(tmp_path, DOWN)
-    of_x, of_y, _ = injected(training_tokens(TrainingPrior(), ASKED, vocabulary, store, split))
+    of_x, of_y, _ = injected(training_counts(TrainingPrior(), ASKED, vocabulary, store, split))
     assert {1, 2, 3} <= set(of_x) and not set(of_x) & set(range(10, 20))
     assert {0, 1, 3} <= set(of_y) and not set(of_y) & set(range(10, 20))
 
@@ -65,7 +64,7 @@ def test_the_context_itself_tells_nothing_of_its_perturbed_cells(tmp_path):
     told = []
     for of_x in ([0, 1], [5, 6, 7, 8]):
         store, split, vocabulary = screen(tmp_path, {**DOWN, "x": of_x})
-        told.append(training_tokens(TrainingPrior(rule="paper"), ASKED[:1], vocabulary, store, split))
+        told.append(training_counts(TrainingPrior(rule="paper"), ASKED[:1], vocabulary, store, split))
     np.testing.assert_array_equal(*told)
 
 
@@ -73,23 +72,23 @@ def test_a_set_brings_the_genes_of_all_its_members(tmp_path):
     store, split, vocabulary = screen(tmp_path, DOWN)
     both = pd.DataFrame({"line": ["x"], "target": ["A+ctrl"]})
     paper = TrainingPrior(rule="paper")
-    found, expected = (training_tokens(paper, asked, vocabulary, store, split) for asked in (both, ASKED[:1]))
+    found, expected = (training_counts(paper, asked, vocabulary, store, split) for asked in (both, ASKED[:1]))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_one_context_is_refused(tmp_path):
     store, split, vocabulary = screen(tmp_path, DOWN, contexts=("x",))
     with pytest.raises(InputError, match="one context only"):
-        training_tokens(TrainingPrior(), ASKED[:1], vocabulary, store, split)
+        training_counts(TrainingPrior(), ASKED[:1], vocabulary, store, split)
 
 
 def test_a_table_fixes_genes_of_the_conditions_that_it_names(tmp_path):
     store, _, vocabulary = screen(tmp_path, DOWN)
     table = tmp_path / "prior.csv"
     table.write_text("target,gene,value\nA,g3,0\nA,g4,250\nctrl,g5,7\n")
-    tokens = table_tokens(TablePrior(path=table), ASKED, vocabulary, store.panel)
-    assert injected(tokens) == [[3, 4], [3, 4], [5]]
-    assert tokens[0, [3, 4]].tolist() == [0, 115] and tokens[2, 5] == 7
+    counts = table_counts(TablePrior(path=table), ASKED, vocabulary, store.panel)
+    assert injected(counts) == [[3, 4], [3, 4], [5]]
+    assert counts[0, [3, 4]].tolist() == [0, 250] and counts[2, 5] == 7
 
 
 @pytest.mark.parametrize(
@@ -100,6 +99,9 @@ def test_a_table_fixes_genes_of_the_conditions_that_it_names(tmp_path):
         ("gene,value\ng3,1.5\n", "whole numbers >= 0"),
         ("gene,value\ng3,-1\n", "whole numbers >= 0"),
         ("", "is no csv table"),
+        ("gene,value\n", "has no row"),
+        ("gene,value\ng3,5\ng3,7\n", "gene 'g3' is told more than once"),
+        ("line,gene,value\nX,g3,5\n", "line 'X' is not in the training vocabulary \\(nearest: x"),
     ],
 )
 def test_tables_that_make_no_sense_are_refused(tmp_path, text, match):
@@ -107,7 +109,7 @@ def test_tables_that_make_no_sense_are_refused(tmp_path, text, match):
     table = tmp_path / "prior.csv"
     table.write_text(text)
     with pytest.raises(InputError, match=match):
-        table_tokens(TablePrior(path=table), ASKED, vocabulary, store.panel)
+        table_counts(TablePrior(path=table), ASKED, vocabulary, store.panel)
 
 
 def test_a_prior_is_named_or_a_file(tmp_path):

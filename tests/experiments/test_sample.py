@@ -104,17 +104,17 @@ def test_unclear_requests_are_refused(runs, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_prior_tells_genes_and_says_how_many(runs, loaded, tmp_path, capsys):
+def test_a_prior_tells_genes_that_stay_and_says_how_many(runs, loaded, tmp_path, capsys):
     gene, place = loaded.plan.panel.genes[7], 7
     prior, out = tmp_path / "prior.csv", tmp_path / "cells.h5ad"
-    prior.write_text(f"gene,value,cell_line\n{gene},91,line_A\n")
+    prior.write_text(f"gene,value,cell_line\n{gene},1003,line_A\n")
     conditions = tmp_path / "conditions.csv"
     table(("line_A", target(loaded), 5), ("line_B", target(loaded), 5)).to_csv(conditions, index=False)
     asked = ["--conditions", str(conditions), "--prior", str(prior), "--out", str(out)]
     assert run(["sample", "tiny", "--runs", str(runs), *asked]) == 0
     assert "0 to 1 genes injected per condition (2 conditions)" in capsys.readouterr().out
     cells = anndata.read_h5ad(out)
-    assert (cells.X[:5, place].toarray() == 91).all() and (cells.X[5:, place].toarray() != 91).any()
+    assert (cells.X[:5, place].toarray() == 1003).all() and (cells.X[5:, place].toarray() != 1003).any()
     stored = json.loads(cells.uns["lingshu"])
     told, injected = stored["prior"], stored["injected"]
     assert injected["genes"] == [gene]

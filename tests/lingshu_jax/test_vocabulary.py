@@ -53,6 +53,12 @@ def test_plus_splits_only_unknown_labels_of_the_perturbation():
         VOCABULARY.field("line").row_set("A549+K562")
 
 
+@pytest.mark.parametrize("label", ["STAT1+STAT1", "PBS+STAT1", "STAT1+non-targeting+STAT1"])
+def test_a_set_counts_a_member_once_and_no_control(label):
+    assert PERTURBATION.row_set(label) == (PERTURBATION.row("STAT1"),)
+    assert PERTURBATION.row_set("PBS+non-targeting") == (CONTROL_ROW,)
+
+
 def test_an_unknown_label_names_the_nearest():
     with pytest.raises(UnknownLabel, match=r"target 'STAT9'.*nearest: STAT"):
         PERTURBATION.row("STAT9")

@@ -75,6 +75,7 @@ def test_representations_go_into_obsm_and_do_not_depend_on_company(runs, loaded,
         (["--label-prior", "training"], "Name the field"),
         (["--out", "nowhere/scores.csv"], "in a folder that exists"),
         (["--layer", "none"], "Choose with --layer"),
+        (["--gene-column", "none"], "Choose with --gene-column"),
     ],
 )
 def test_bad_requests_leave_nothing(runs, screen_file, tmp_path, arguments, message, capsys):

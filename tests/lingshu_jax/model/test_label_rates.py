@@ -46,8 +46,9 @@ def test_features_alone_shift_nothing(model):
     np.testing.assert_allclose(shift(model, A, int(features_only(jnp.asarray(X)))), alone("line", A), atol=1e-5)
 
 
-def test_a_set_is_the_sum_of_its_members(model):
-    expected = alone("line", A) + sum(alone("target", row) + pair(A, row) for row in (X, Y))
+def test_members_of_a_set_add_what_they_do_beyond_the_control(model):
+    of_x, of_y, of_control = (alone("target", row) + pair(A, row) for row in (X, Y, CONTROL_ROW))
+    expected = alone("line", A) + of_x + of_y - of_control
     np.testing.assert_allclose(shift(model, A, [X, PAD_ROW, Y]), expected, atol=1e-5)
     np.testing.assert_allclose(shift(model, A, [PAD_ROW, X]), shift(model, A, X), atol=1e-5)
 

@@ -14,12 +14,13 @@ from experiments.registry.place import SERVER, SWITCH, RegistryPlace
 def change_aliases(runs: Place, verb: str, arguments: Sequence[str], step: int | None) -> int:
     """List the aliases, or set or remove one."""
     from experiments.registry.aliases import all_aliases, read_alias, remove_alias, set_alias
-    from experiments.runs import RunFolder, all_runs, find_checkpoint
+    from experiments.runs import CONFIG, RunFolder, all_runs, find_checkpoint
 
     if not arguments:
         for alias in all_aliases(runs):
             print(f"{alias.name}: {alias.run}, step {alias.step:,}")
         return 0
+    RegistryPlace.of(runs)  # refuses before anything has changed
     name, before = arguments[0], read_alias(runs, arguments[0])
     if verb == "alias":
         run, named = find_checkpoint(arguments[1], runs)
@@ -33,8 +34,9 @@ def change_aliases(runs: Place, verb: str, arguments: Sequence[str], step: int |
         alias = None
         print(f"{name} is no alias any more")
     for changed in {entry.run for entry in (before, alias) if entry is not None}:
-        with recording(RunFolder(runs / changed)):
-            pass
+        if (runs / changed / CONFIG).is_file():  # a run may be gone, and its alias is then removed
+            with recording(RunFolder(runs / changed)):
+                pass
     return 0
 
 
@@ -45,6 +47,8 @@ def rebuild(runs: Place) -> int:
     from experiments.registry.rebuild import rebuild_index
     from experiments.runs import all_runs
 
+    if not runs.is_dir():
+        raise InputError(f"{runs} is no folder of runs. Pass --runs RUNS.")
     found = rebuild_index(place, runs, all_runs(runs))
     print(f"{place.shown}: {found.runs:,} runs and {found.jobs:,} of their jobs recorded")
     return 0

@@ -87,6 +87,7 @@ def _tell(options: Runs, verb: str, references: Sequence[str]) -> int:
 
 def _list(options: Runs) -> int:
     from experiments.commands.tables import print_table
+    from experiments.load import warn
     from experiments.registry.scores import LOWER_IS_BETTER, check_metric
 
     metric = check_metric(options.sort) if options.sort else ""
@@ -95,6 +96,8 @@ def _list(options: Runs) -> int:
     if metric:
         sign = 1 if metric in LOWER_IS_BETTER else -1
         known = [entry for entry in entries if entry.value(metric, options.part) is not None]
+        if entries and not known:
+            warn(f"no run has {metric} on {options.part}: the table is not sorted.")
         known.sort(key=lambda entry: sign * (entry.value(metric, options.part) or 0.0))
         entries = known + [entry for entry in entries if entry not in known]
     if not entries:
@@ -161,6 +164,8 @@ def _filters(text: str) -> dict[str, str]:
     for column, equals, _ in pairs:
         if column.strip() not in COLUMNS or not equals:
             raise InputError(f"--filter takes COLUMN=TEXT with a column of {', '.join(COLUMNS)}; got {text!r}.")
+    if len({column.strip() for column, _, _ in pairs}) < len(pairs):
+        raise InputError(f"--filter {text!r} names a column twice. A run has one of each: write it once.")
     return {column.strip(): value.strip() for column, _, value in pairs}
 
 

@@ -13,6 +13,8 @@ from data_pipelines.errors import InputError
 
 Sparse = Any
 """A `scipy.sparse.csr_matrix`, whose own type hints lose track of shape and format."""
+_LARGEST = 2**31 - 1
+"""Of a count. An infinity would become some integer, and a score."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,9 +101,11 @@ def generated_cells(generated: Any, genes: tuple[str, ...]) -> Cells:
             "order. Sample again from a run that was trained on this store."
         )
     counts = scipy.sparse.csr_matrix(generated.X)
-    if counts.nnz and (counts.data.min() < 0 or np.any(counts.data != np.floor(counts.data))):
+    data = counts.data
+    if counts.nnz and not (data.min() >= 0 and data.max() <= _LARGEST and np.all(data == np.floor(data))):
         raise InputError(
-            "the generated cells hold values that are no counts (negative or fractional). Pass raw counts."
+            "the generated cells hold values that are no counts (negative, fractional, NaN or beyond 2^31). "
+            "Pass raw counts."
         )
     counts = counts.astype(np.int64)
     counts.eliminate_zeros()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
 from experiments.evaluation.calibration import calibration_table
 from experiments.evaluation.cells import Cells
@@ -97,7 +98,7 @@ def evaluate(
         n_genes=store.n_genes,
         n_real=len(np.asarray(getattr(split, part))),
         n_generated=generated.n_obs,
-        provenance=_provenance(generated),
+        provenance=provenance_of(generated),
         versions=versions(),
     )
     result = _with_bounds(result, sides, bounds, progress)
@@ -266,9 +267,17 @@ def _kind_name(split: Any) -> str:
     return split.kind if isinstance(split.kind, str) else type(split.kind).__name__
 
 
-def _provenance(generated: Any) -> dict[str, Any]:
+def provenance_of(generated: Any) -> dict[str, Any]:
+    """What drew the cells, as the sampler wrote it; {} for cells of something else.
+
+    Raises:
+        InputError: it is damaged.
+    """
     value = generated.uns.get("lingshu", {})
-    return json.loads(value) if isinstance(value, str) else dict(value)
+    try:
+        return dict(json.loads(value) if isinstance(value, str) else value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"uns['lingshu'] of the generated cells is damaged ({error}). Sample them again.") from error
 
 
 def versions() -> dict[str, str]:

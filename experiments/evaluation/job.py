@@ -11,7 +11,7 @@ from data_pipelines.progress import Progress
 from experiments.run_data import run_data
 from experiments.runs import RunFolder
 from experiments.simulation.output import is_zarr, stored_provenance
-from experiments.storage import Folder
+from experiments.storage import Folder, absolute
 from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
@@ -69,13 +69,17 @@ def evaluate_run(
     import anndata
 
     from data_pipelines import load_statistics
-    from experiments.evaluation.evaluate import evaluate
+    from experiments.evaluation.evaluate import evaluate, provenance_of
+    from experiments.evaluation.sides import check_sides
     from experiments.load import load_run
 
     store, split = run_data(folder, store_path)
+    drawn_from = step_of(samples, folder, step)
     generated = _read(samples, anndata)
     statistics = load_statistics(store, split, progress=progress)
-    run = run or load_run(str(folder.path), step=step_of(samples, folder, step))
+    check_sides(store, split, statistics, generated, part)  # before the bound, which takes long
+    notes = () if provenance_of(generated) else (_UNKNOWN.format(name=samples.name),)
+    run = run or load_run(str(folder.path), step=drawn_from)
     found = evaluate(
         store=store,
         split=split,
@@ -87,7 +91,15 @@ def evaluate_run(
         challenge=_challenge(folder, settings.target_genes) if settings.challenge else None,
         progress=progress,
     )
-    return dataclasses.replace(found, step=run.step, settings=dataclasses.asdict(settings))
+    return dataclasses.replace(
+        found, step=run.step, settings=dataclasses.asdict(settings), notes=(*notes, *found.notes)
+    )
+
+
+_UNKNOWN = (
+    "{name} does not say what drew its cells: whether they are this run's, and whether the held-out cells were unseen, "
+    "is not known. The bound is this run's."
+)
 
 
 def _bounds(
@@ -114,10 +126,28 @@ def _bounds(
 
 
 def step_of(samples: pathlib.Path, folder: RunFolder, step: int | None) -> int | None:
-    """The checkpoint that cells of a run were drawn from; `step` for cells of something else."""
-    drawn = stored_provenance(samples)
-    own = drawn.get("run") == folder.id and drawn.get("split_hash") == folder.config()["split_hash"]
-    return drawn.get("step", step) if own else step
+    """The checkpoint that cells of a run were drawn from; `step` for cells that do not say what drew them.
+
+    Raises:
+        InputError: another run drew them, whose split may have trained on the held-out cells of this one.
+    """
+    drawn, config = stored_provenance(samples), folder.config()
+    if not drawn:
+        return step
+    for name in ("store", "split"):
+        theirs, ours = drawn.get(f"{name}_hash"), config[f"{name}_hash"]
+        if theirs not in (None, ours):
+            raise InputError(
+                f"{samples} was drawn by a run on another {name} ({theirs}; run {folder.id} has {ours}): scores would "
+                f"be of cells that it may have seen. Evaluate it with its own run, or draw: lingshu sample {folder.id}"
+            )
+    # A run that was renamed still holds its own samples.
+    if drawn.get("run") not in (None, folder.id) and absolute(samples).parent != absolute(folder.samples):
+        raise InputError(
+            f"{samples} was drawn by run {drawn['run']}, not by {folder.id}: the bound would be of another model. "
+            f"Write: lingshu evaluate {drawn['run']} --samples {samples}"
+        )
+    return drawn.get("step", step)
 
 
 def there_already(

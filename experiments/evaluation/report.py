@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from experiments.evaluation.extras import extra
 from experiments.evaluation.results import Estimate, Evaluation
 from experiments.evaluation.sweep_pictures import shown_columns, sweep_pictures
 from experiments.evaluation.sweep_rows import Sweep
+from experiments.load import warn
+from experiments.runs import RunFolder
 from experiments.storage import Folder, storage_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -89,15 +91,15 @@ def write_report(
         `out`.
 
     Raises:
-        InputError: the run folder or an evaluation is missing, or the `eval` extra is not installed.
+        InputError: the run folder or every evaluation is damaged, or the `eval` extra is not installed.
     """
     if not run_folder.is_dir():
         raise InputError(f"no run folder {run_folder}. `lingshu runs` lists the runs there are.")
-    evaluations = [(folder.name, Evaluation.load(folder)) for folder in evaluation_folders]
+    evaluations = list(_readable(evaluation_folders))
     jinja2 = extra("jinja2")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "estimate": _estimate, "pretty": _pretty}
-    history = _history(run_folder / "metrics.jsonl")
+    history = RunFolder(run_folder).read_metrics()
     first = evaluations[0][1] if evaluations else None
     n_genes = first.n_genes if first else int(_last(history, "n_genes") or 1)
     page = environment.from_string(TEMPLATE.read_text()).render(
@@ -117,6 +119,20 @@ def write_report(
     out.parent.mkdir(parents=True, exist_ok=True)
     storage_of(out).write(out, page.encode())
     return out
+
+
+def _readable(folders: Sequence[Folder]) -> Iterator[tuple[str, Evaluation]]:
+    """Evaluations by name; one that is damaged is said and left out, unless none is left."""
+    errors = []
+    for folder in folders:
+        try:
+            yield folder.name, Evaluation.load(folder)
+        except InputError as error:
+            errors.append(error)
+    if errors and len(errors) == len(folders):
+        raise errors[0]
+    for error in errors:
+        warn(f"left out of the report: {error}")
 
 
 def _section(name: str, evaluation: Evaluation) -> Section:
@@ -193,17 +209,6 @@ def _json(path: Folder) -> Any:
         return json.loads(path.read_text()) if path.is_file() else None
     except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}). The run folder is damaged.") from None
-
-
-def _history(path: Folder) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl; a last line cut short by a killed run is left out."""
-    lines = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
 
 
 def _last(history: list[dict[str, Any]], key: str) -> Any:

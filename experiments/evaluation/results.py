@@ -323,14 +323,19 @@ class Evaluation:
         path = folder / METRICS_FILE
         if not path.is_file():
             raise InputError(f"no evaluation in {folder}: {METRICS_FILE} is missing. Run `lingshu evaluate` first.")
-        tree = json.loads(path.read_text())
-        if tree.pop("format", None) != FORMAT:
-            raise InputError(f"{path} was written by another version. Run `lingshu evaluate` again.")
-        figures = (folder / FIGURES_FILE).read_bytes() if (folder / FIGURES_FILE).is_file() else b""
-        if _digest(figures) != tree.pop("figures_digest"):
-            raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate` again.")
-        with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
-            return dataclasses.replace(typed(cls, tree), arrays=dict(arrays))
+        try:
+            tree = json.loads(path.read_text())
+            if tree.pop("format") != FORMAT:
+                raise InputError(f"{path} was written by another version. Run `lingshu evaluate --again`.")
+            figures = (folder / FIGURES_FILE).read_bytes() if (folder / FIGURES_FILE).is_file() else b""
+            if _digest(figures) != tree.pop("figures_digest"):
+                raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate --again`.")
+            with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
+                return dataclasses.replace(typed(cls, tree), arrays=dict(arrays))
+        except InputError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path} is damaged ({error}). Run `lingshu evaluate --again`, or remove it.") from error
 
 
 def _text(estimate: Estimate, digits: int) -> str:

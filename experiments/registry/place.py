@@ -35,7 +35,7 @@ class RegistryPlace:
         """The registry of a folder of runs; None where it is switched off.
 
         Raises:
-            InputError: the switch has another value than `none`.
+            InputError: the switch has another value than `none`, or the server's address is none.
         """
         switch = environment.get(SWITCH, "")
         if switch == "none":
@@ -44,6 +44,10 @@ class RegistryPlace:
             raise InputError(f"{SWITCH}={switch!r} means nothing. Write none, or leave it out.")
         uri = environment.get(SERVER)
         if uri:
+            try:
+                urllib.parse.urlsplit(uri)
+            except ValueError as error:
+                raise InputError(f"{SERVER}={uri!r} is no address ({error}). Write http://HOST:PORT.") from error
             path = uri.removeprefix(_SQLITE)
             return cls(uri, pathlib.Path(path) if path != uri else None)
         file = local_file(root)

@@ -153,6 +153,10 @@ def test_a_mixed_up_evaluation_does_not_load(oracle, tmp_path) -> None:
     (tmp_path / "figures.npz").write_bytes(b"something else")
     with pytest.raises(InputError, match="does not belong"):
         Evaluation.load(tmp_path)
+    for damaged in (b"", b"[1, 2]", b"\xff\xfe", b'{"format": 1'):
+        (tmp_path / "metrics.json").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"metrics\.json is damaged"):
+            Evaluation.load(tmp_path)
     with pytest.raises(InputError, match="no evaluation"):
         Evaluation.load(tmp_path / "nothing")
 

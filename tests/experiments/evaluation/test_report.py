@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -146,3 +147,20 @@ def test_the_umap_of_an_evaluation_has_every_cell_once(plain) -> None:
     found = evaluate(store=plain.store, split=plain.split, statistics=plain.statistics, generated=plain.oracle)
     assert found.arrays["umap_real"].shape == found.arrays["umap_model"].shape == (60, 2)
     assert np.isfinite(found.arrays["umap_real"]).all()
+
+
+def test_a_damaged_evaluation_is_said_and_left_out(run_folder, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    with (copy / "metrics.jsonl").open("ab") as file:
+        file.write(b"\n[1, 2]\n\xff\xfe\n")
+    (good,) = (file.parent for file in copy.glob("evaluations/*/metrics.json"))
+    bad = copy / "evaluations" / "bad"
+    shutil.copytree(good, bad)
+    (bad / "metrics.json").write_text("{")
+    page = write_report(copy, [bad, good], tmp_path / "page.html")
+    assert "bad/metrics.json is damaged" in capsys.readouterr().err
+    assert f"Evaluation: {good.name}" in page.read_text() and "Evaluation: bad" not in page.read_text()
+    with pytest.raises(InputError, match="is damaged"):
+        write_report(copy, [bad], tmp_path / "none.html")
+    assert not (tmp_path / "none.html").exists()

@@ -91,3 +91,20 @@ def test_cells_are_drawn_from_the_checkpoint_that_an_alias_names(runs, tmp_path,
     note = json.loads(cells.with_suffix(".json").read_text())
     assert note["file"] == str(cells) and note["provenance"]["step"] == 6
     assert note["provenance"]["cells_per_condition"] == 2
+
+
+def test_an_alias_is_not_set_under_a_registry_that_is_none(root, monkeypatch, capsys):
+    for name, value in (("LINGSHU_REGISTRY", "off"), ("MLFLOW_TRACKING_URI", "http://[::1")):
+        with monkeypatch.context() as patch:
+            patch.delenv("LINGSHU_REGISTRY", raising=False)
+            patch.setenv(name, value)
+            assert runs_command(root, "alias", "production", "one") == 2
+        assert name in capsys.readouterr().err and not (root / "aliases").exists()
+
+
+def test_removing_the_alias_of_a_run_that_is_gone_is_quiet(root, capsys):
+    assert runs_command(root, "alias", "production", "two") == 0
+    shutil.rmtree(root / "perturb" / "two")
+    capsys.readouterr()
+    assert runs_command(root, "unalias", "production") == 0
+    assert capsys.readouterr().err == ""

@@ -46,6 +46,19 @@ def test_runs_are_sorted_and_filtered_by_what_they_reached(several, capsys):
     assert "no runs in" in capsys.readouterr().out
 
 
+def test_what_cannot_be_sorted_or_filtered_is_said(several, capsys):
+    assert run(["runs", "--runs", str(several), "--sort", "planted"]) == 0
+    assert "no run has planted on test" in capsys.readouterr().err
+    assert run(["runs", "--runs", str(several), "--filter", "run=one,run=two"]) == 2
+    assert "names a column twice" in capsys.readouterr().err
+
+
+def test_a_registry_of_no_folder_is_not_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("LINGSHU_REGISTRY", raising=False)
+    assert run(["runs", "--rebuild", "--runs", str(tmp_path / "typo")]) == 2
+    assert "is no folder of runs" in capsys.readouterr().err and not (tmp_path / "typo").exists()
+
+
 def test_the_best_run_is_found_by_metric_and_part(several):
     assert find_run("best:pds@test", several).id == "two"
     assert find_run("best:mae@test", several).id == find_run("best:nats@test", several).id == "one"

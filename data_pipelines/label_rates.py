@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FEWEST_CELLS = 10
 """A pair of labels with fewer training cells is told by its labels alone."""
+_FORMAT = 2
+"""Of what is stored: changes with how rates are computed."""
 _SWEEPS = 8
 _SMALLEST_PRIOR, _LARGEST_PRIOR = 0.5, 1e3
 """Bounds of the prior's counts: rates differ by a standard deviation of at most 1.4, and of 0.03 hardly at all."""
@@ -83,7 +85,7 @@ def label_rates(
             for i, (term, table) in enumerate(zip(terms, tables, strict=True))
         }
 
-    key = content_hash([vocabulary.to_json(), rank, hashlib.blake2b(mean.tobytes(), digest_size=16).hexdigest()])
+    key = content_hash([_FORMAT, vocabulary.to_json(), rank, hashlib.blake2b(mean.tobytes(), digest_size=16).hexdigest()])
     found = stored_arrays(store, split, f"label_rates_{key}", compute)
     return LabelRates(found["basis"], {term_name(term): found[f"table_{i}"] for i, term in enumerate(terms)})
 

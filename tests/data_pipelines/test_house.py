@@ -19,8 +19,8 @@ def _imported(path):
             yield node.module
 
 
-def test_of_the_model_only_tokens_and_vocabulary_are_used():
-    allowed = {"lingshu_jax.tokens", "lingshu_jax.vocabulary"}
+def test_of_the_model_only_tokens_vocabulary_and_label_terms_are_used():
+    allowed = {"lingshu_jax.tokens", "lingshu_jax.vocabulary", "lingshu_jax.label_terms"}
     for path in ROOM.rglob("*.py"):
         ours = {name for name in _imported(path) if name.split(".")[0] in ("lingshu_jax", "experiments")}
         assert ours <= allowed, f"{path.relative_to(ROOM)} imports {sorted(ours - allowed)}"

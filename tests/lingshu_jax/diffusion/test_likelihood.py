@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lingshu_jax.diffusion import log_likelihood_bound
-from lingshu_jax.model import DepthNB, LogFrequency
+from lingshu_jax.model import LogFrequency
 from lingshu_jax.model.start import log_frequencies
 from lingshu_jax.tokens import ABSENT
 from tests.lingshu_jax.oracle import CELLS, exact_denoiser, independent_denoiser, joint
@@ -58,7 +58,7 @@ def test_absent_genes_count_for_nothing():
 
 
 def test_a_cells_estimate_does_not_depend_on_its_company():
-    model, tokens, keys = denoiser(start=DepthNB()), cells(6), jax.random.split(KEY, 6)
+    model, tokens, keys = denoiser(), cells(6), jax.random.split(KEY, 6)
     together, _ = log_likelihood_bound(model, tokens, conditions(6), keys, draws=3)
     order = jnp.array([4, 0, 5, 2, 1, 3])
     labels = {name: rows[order] for name, rows in conditions(6).items()}

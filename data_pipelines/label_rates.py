@@ -85,7 +85,8 @@ def label_rates(
             for i, (term, table) in enumerate(zip(terms, tables, strict=True))
         }
 
-    key = content_hash([_FORMAT, vocabulary.to_json(), rank, hashlib.blake2b(mean.tobytes(), digest_size=16).hexdigest()])
+    of_mean = hashlib.blake2b(mean.tobytes(), digest_size=16).hexdigest()
+    key = content_hash([_FORMAT, vocabulary.to_json(), rank, of_mean])
     found = stored_arrays(store, split, f"label_rates_{key}", compute)
     return LabelRates(found["basis"], {term_name(term): found[f"table_{i}"] for i, term in enumerate(terms)})
 

@@ -18,9 +18,11 @@ from experiments.runs import RunFolder
 
 @pytest.fixture
 def folder(runs, tmp_path) -> RunFolder:
-    """A copy of the trained run without its weights: a refusal needs none."""
+    """A copy of the trained run without its weights, and what other tests did with it: a refusal needs none."""
     there = tmp_path / "perturb" / "tiny"
-    shutil.copytree(runs / "perturb" / "tiny", there, ignore=shutil.ignore_patterns("checkpoints", "samples"))
+    shutil.copytree(
+        runs / "perturb" / "tiny", there, ignore=shutil.ignore_patterns("checkpoints", "samples", "evaluations")
+    )
     (there / "samples").mkdir()
     return RunFolder(there)
 

@@ -17,7 +17,8 @@ FAST = "--n 12 --no-challenge --bound-cells 40 --draws 2".split()
 @pytest.fixture
 def root(runs, tmp_path) -> pathlib.Path:
     """RUNS with a copy of the trained run."""
-    shutil.copytree(runs / "perturb" / "tiny", tmp_path / "perturb" / "tiny")
+    others = shutil.ignore_patterns("samples", "evaluations", "sweeps", "report.html")
+    shutil.copytree(runs / "perturb" / "tiny", tmp_path / "perturb" / "tiny", ignore=others)
     return tmp_path
 
 

@@ -28,9 +28,11 @@ START_AGAIN = 75
 """Exit status of a process that stopped early through no fault of the run's settings: start it again."""
 WAIT_SECONDS = 1800
 """How long a decision of process 0, as reading data or verifying a checkpoint, may take."""
-_LEAVE_SECONDS, _PATIENCE_SECONDS, _GLANCE_SECONDS = 10, 3, 0.5
+_LEAVE_SECONDS, _PATIENCE_SECONDS, _GLANCE_SECONDS = 30, 3, 0.5
 _FAILED = "lingshu/failed/"
 _heartbeat_seconds = 0
+_decided: int | None = None
+"""The status that this process ends with, once it has failed by itself: others may then go before it."""
 _uses: collections.Counter[str] = collections.Counter()
 
 
@@ -179,8 +181,10 @@ def leave(status: int) -> None:
 
     In a run of several processes that did not succeed this does not return.
     """
+    global _decided
     if not several():
         return
+    _decided = status or None
     with contextlib.suppress(MissingProcesses):
         barrier("the end", seconds=WAIT_SECONDS if status == 0 else _LEAVE_SECONDS)
         if status == 0:
@@ -204,6 +208,8 @@ def _end(status: int) -> None:
 
 def _lost(place: Place, lines: Lines, *_: Any) -> None:
     """The coordination service says that a process is gone: nothing that this one computes can be finished."""
+    if _decided is not None:
+        _end(_decided)
     gone = ", ".join(f"process {process}" for process in hung_up(lines, _PATIENCE_SECONDS)) or "another process"
     who = f"{gone} (the coordinator, {place.coordinator})" if gone == "process 0" else gone
     print(

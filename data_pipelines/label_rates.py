@@ -17,7 +17,7 @@ from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 from data_pipelines.statistics import Statistics
 from data_pipelines.stored_arrays import stored_arrays, with_places
-from lingshu_jax.label_terms import Term, label_terms, term_name
+from lingshu_jax.label_terms import LowRankRates, Term, label_terms, term_name
 from lingshu_jax.vocabulary import CONTROL_ROW, ConditionField, ConditionVocabulary, content_hash
 
 if TYPE_CHECKING:
@@ -39,16 +39,6 @@ _LARGEST_EXACT = 512
 """Labels up to which all singular vectors are computed."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LabelRates:
-    """Shifts of genes' log-rates: `tables[term][rows] @ basis.T`."""
-
-    basis: np.ndarray
-    """float32 (G, rank)."""
-    tables: dict[str, np.ndarray]
-    """By the name of a term, float32 (rows of its first field, ..., rank); 0 for labels without training cells."""
-
-
 def label_rates(
     store: "CellStore",
     split: Split,
@@ -58,7 +48,7 @@ def label_rates(
     rank: int,
     mean: np.ndarray | None = None,
     progress: Progress = silent,
-) -> LabelRates:
+) -> LowRankRates:
     """Rates of the vocabulary's labels in the split's training cells: computed when first asked for, then stored.
 
     Args:
@@ -88,7 +78,7 @@ def label_rates(
     of_mean = hashlib.blake2b(mean.tobytes(), digest_size=16).hexdigest()
     key = content_hash([_FORMAT, vocabulary.to_json(), rank, of_mean])
     found = stored_arrays(store, split, f"label_rates_{key}", compute)
-    return LabelRates(found["basis"], {term_name(term): found[f"table_{i}"] for i, term in enumerate(terms)})
+    return LowRankRates(found["basis"], {term_name(term): found[f"table_{i}"] for i, term in enumerate(terms)})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,10 +13,11 @@ from data_pipelines.statistics import Statistics
 from data_pipelines.target_features import TargetTable
 from experiments.config_json import from_json, to_json
 from experiments.experiment import DataConfig, Experiment
+from lingshu_jax.label_terms import LowRankRates
 from lingshu_jax.model import TargetFeatures
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
-from lingshu_jax.model.statistics import LowRankRates, StartStatistics
+from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, model_parts
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, LibrarySizeField, NumberField

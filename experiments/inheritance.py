@@ -19,11 +19,11 @@ from experiments.assembly import ModelPlan, start_statistics
 from experiments.experiment import Experiment, InitConfig
 from experiments.runs import RunFolder, find_checkpoint
 from experiments.storage import Folder
-from lingshu_jax.label_terms import label_terms, term_name
+from lingshu_jax.label_terms import LowRankRates, label_terms, term_name
 from lingshu_jax.model.config import DenoiserConfig
 from lingshu_jax.model.denoiser import FixedArrays
 from lingshu_jax.model.parameters import Fixed
-from lingshu_jax.model.statistics import LowRankRates, StartStatistics
+from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.parallel.mesh import replicated
 from lingshu_jax.training.checkpoint import CheckpointError, Checkpoints, abstract_like
 from lingshu_jax.training.inherit import is_frozen, parameter_names, take_over, take_over_fixed

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import numpy as np
 
 from data_pipelines import CellStore, Split, load_statistics
-from data_pipelines.label_rates import LabelRates, label_rates
+from data_pipelines.label_rates import label_rates
 from data_pipelines.progress import Progress
 from data_pipelines.statistics import Statistics
 from data_pipelines.target_features import TargetTable, load_targets
 from experiments.assembly import ModelPlan
 from experiments.progress import StageProgress
+from lingshu_jax.label_terms import LowRankRates
 from lingshu_jax.model.config import DepthNB, Features, NoFeatures
-from lingshu_jax.model.statistics import LowRankRates
 from lingshu_jax.parallel.distributed import lead
 
 
@@ -43,7 +43,7 @@ class TrainingCells:
         if not isinstance(start, DepthNB) or not start.label_rank or not plan.vocabulary.labelled:
             return None
 
-        def load(progress: Progress) -> LabelRates:
+        def load(progress: Progress) -> LowRankRates:
             return label_rates(
                 self.store,
                 self.split,
@@ -54,8 +54,7 @@ class TrainingCells:
                 progress=progress,
             )
 
-        rates = _led("label rates", load)
-        return LowRankRates(rates.basis, rates.tables)
+        return _led("label rates", load)
 
 
 def _led[T](what: str, load: Callable[[Progress], T]) -> T:

@@ -1,4 +1,9 @@
-"""Which labels, alone or in pairs, have mean rates of their own that a model starts from."""
+"""Which labels, alone or in pairs, have mean rates of their own that a model starts from, and what these are."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
 
 from lingshu_jax.vocabulary import ConditionField, ConditionVocabulary
 
@@ -24,3 +29,13 @@ def label_terms(vocabulary: ConditionVocabulary) -> tuple[Term, ...]:
 def term_name(term: Term) -> str:
     """As 'cell_type' or 'cell_type x target'."""
     return " x ".join(field.name for field in term)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LowRankRates:
+    """What labels do to the log-rate of every gene: `tables[term][rows] @ basis.T`. G genes, R rank."""
+
+    basis: np.ndarray
+    """float32 (G, R)."""
+    tables: Mapping[str, np.ndarray]
+    """By the name of a term, float32 (rows of its first field, ..., R); 0 for labels without training cells."""

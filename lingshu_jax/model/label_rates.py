@@ -9,12 +9,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from lingshu_jax.label_terms import Term, label_terms, term_name
+from lingshu_jax.label_terms import LowRankRates, Term, label_terms, term_name
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.parameters import Fixed
 from lingshu_jax.model.rows import Rows, embed_effects, index_of
-from lingshu_jax.model.statistics import LowRankRates
 from lingshu_jax.vocabulary import CONTROL_ROW, PAD_ROW, ConditionVocabulary
 
 

@@ -5,15 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LowRankRates:
-    """What labels do to the log-rate of every gene: `tables[term][rows] @ basis.T`. G genes, R rank."""
-
-    basis: np.ndarray
-    """float32 (G, R)."""
-    tables: Mapping[str, np.ndarray]
-    """By the name of a term, float32 (rows of its first field, ..., R); 0 for labels without training cells."""
+from lingshu_jax.label_terms import LowRankRates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

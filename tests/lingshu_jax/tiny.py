@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lingshu_jax.label_terms import label_terms, term_name
+from lingshu_jax.label_terms import LowRankRates, label_terms, term_name
 from lingshu_jax.model import Denoiser, DenoiserConfig, DepthNB, KeepAll, LowRankFactors, NoFactors
 from lingshu_jax.model.compression import GeneLayout
-from lingshu_jax.model.statistics import LowRankRates, StartStatistics
+from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
 from lingshu_jax.vocabulary import NULL_ROW, ConditionField, ConditionVocabulary
 

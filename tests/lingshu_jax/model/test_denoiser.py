@@ -22,7 +22,7 @@ from lingshu_jax.model.factors import LARGEST_SHIFT
 from lingshu_jax.model.negative_binomial import log_pmf, log_token_mass
 from lingshu_jax.model.start import WIDEST_DRAW, log_frequencies
 from lingshu_jax.tokens import ABSENT, MASK, VOCAB_SIZE, token_bins
-from lingshu_jax.vocabulary import PAD_ROW, ConditionVocabulary
+from lingshu_jax.vocabulary import CONTROL_ROW, PAD_ROW, ConditionVocabulary
 from tests.lingshu_jax.tiny import CONFIG, GENES, cells, conditions, counts, denoiser, statistics
 
 
@@ -66,7 +66,8 @@ def test_depth_is_the_posterior_mean_of_the_visible_genes():
     np.testing.assert_allclose(model.start.depth(everything_masked, {}), 1.0)
     rows = {"line": jnp.array([1, 2, 0]), "target": jnp.array([[1, PAD_ROW], [2, 3], [0, PAD_ROW]])}
     line, target = (statistics().depth_effects[name] for name in ("line", "target"))
-    expected = [line[1] + target[1], line[2] + target[2] + target[3], line[0] + target[0]]
+    together = target[2] + target[3] - target[CONTROL_ROW]  # members of a set add what they do beyond the control
+    expected = [line[1] + target[1], line[2] + together, line[0] + target[0]]
     np.testing.assert_allclose(model.start.depth(everything_masked, rows), np.exp(expected), rtol=1e-5)
     x = counts(200, seed=5)
     depth = np.asarray(model.start.depth(model.patches(cells(200, seed=5)), {}))

@@ -18,7 +18,8 @@ def change_aliases(runs: Place, verb: str, arguments: Sequence[str], step: int |
 
     if not arguments:
         for alias in all_aliases(runs):
-            print(f"{alias.name}: {alias.run}, step {alias.step:,}")
+            missing = alias.missing(runs)
+            print(f"{alias.name}: {alias.run}, step {alias.step:,}" + (f" ({missing} is gone)" if missing else ""))
         return 0
     RegistryPlace.of(runs)  # refuses before anything has changed
     name, before = arguments[0], read_alias(runs, arguments[0])

@@ -143,7 +143,8 @@ def _aliases(runs: Place) -> dict[str, str]:
 
     found: dict[str, list[str]] = {}
     for alias in all_aliases(runs):
-        found.setdefault(alias.run, []).append(f"{alias.name} ({alias.step:,})")
+        gone = ", gone" if alias.missing(runs) else ""
+        found.setdefault(alias.run, []).append(f"{alias.name} ({alias.step:,}{gone})")
     return {run: ", ".join(names) for run, names in found.items()}
 
 

@@ -35,6 +35,13 @@ class Alias:
             )
         return RunFolder(folder)
 
+    def missing(self, root: Folder) -> str:
+        """What of it is gone, as "checkpoint" or "run"; "" while it can be used."""
+        folder = root / self.run
+        if not (folder / CONFIG).is_file():
+            return "run"
+        return "" if self.step in RunFolder(folder).saved_steps() else "checkpoint"
+
 
 def read_alias(root: Folder, name: str) -> Alias | None:
     """The alias of this name; None where there is none.

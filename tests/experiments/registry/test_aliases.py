@@ -62,9 +62,20 @@ def test_what_is_no_alias_is_one_line(root, capsys, arguments, said):
     assert not (root / "aliases").exists() or not list((root / "aliases").iterdir())
 
 
+def test_the_list_says_which_checkpoint_is_gone(root, capsys):
+    assert runs_command(root, "alias", "production", "one", "--step", 6) == 0
+    shutil.rmtree(root / "perturb" / "one" / "checkpoints" / "6")
+    capsys.readouterr()
+    assert runs_command(root, "alias") == 0
+    assert capsys.readouterr().out == "production: perturb/one, step 6 (checkpoint is gone)\n"
+    assert runs_command(root) == 0 and "production (6, gone)" in capsys.readouterr().out
+
+
 def test_an_alias_of_a_run_that_is_gone_or_damaged_says_so(root, capsys):
     assert runs_command(root, "alias", "production", "one") == 0
     shutil.rmtree(root / "perturb" / "one")
+    capsys.readouterr()
+    assert runs_command(root, "alias") == 0 and "step 12 (run is gone)" in capsys.readouterr().out
     with pytest.raises(InputError, match="lingshu runs unalias production"):
         find_run("production", root)
     (root / "aliases" / "production.json").write_text(json.dumps({"run": 3}))

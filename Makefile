@@ -60,26 +60,26 @@ inspect: install
 	$(LINGSHU) inspect $(DATA) $(SET)
 
 ingest: install
-	$(LINGSHU) ingest $(DATA) --out $(STORE) $(SET)
+	$(LINGSHU) ingest $(DATA) --out "$(STORE)" $(SET)
 
 train: install
-	$(LINGSHU) train $(EXP) --store $(STORE) --runs $(RUNS) $(SET)
+	$(LINGSHU) train $(EXP) --store "$(STORE)" --runs "$(RUNS)" $(SET)
 
 sample: install
-	$(LINGSHU) sample $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(or $(SET),--split test)
+	$(LINGSHU) sample "$(RUN)" --runs "$(RUNS)" $(if $(OUT),--out "$(OUT)") $(or $(SET),--split test)
 
 eval: install
-	$(LINGSHU) evaluate $(RUN) --whole --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
+	$(LINGSHU) evaluate "$(RUN)" --whole --runs "$(RUNS)" $(if $(OUT),--out "$(OUT)") $(SET)
 
 report: install
-	$(LINGSHU) report $(RUN) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
+	$(LINGSHU) report "$(RUN)" --runs "$(RUNS)" $(if $(OUT),--out "$(OUT)") $(SET)
 
 runs: install
-	$(LINGSHU) runs --runs $(RUNS) $(SET)
+	$(LINGSHU) runs --runs "$(RUNS)" $(SET)
 
 ui: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[ui]'
-	$(LINGSHU) runs ui --runs $(RUNS) $(SET)
+	$(LINGSHU) runs ui --runs "$(RUNS)" $(SET)
 
 bench: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[bench]'

@@ -2,10 +2,11 @@
 
 An element is a slab of 32 cells of the split in stored order; the store was shuffled at ingest, so a slab is a random
 sample and one contiguous read. The order of slabs is a pure function of (seed, place in the stream): the state of the
-loader is one integer.
+loader is one integer. Where processes outnumber the slabs of a batch, each takes an equal part of a slab.
 """
 
 import os
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.layouts import Layout, Slabbed, padded_pairs
 from data_pipelines.memory import keep_freed_memory
-from data_pipelines.slabs import SLAB, Slabs, slabs_of
+from data_pipelines.slabs import SLAB, Slabs, part_of, slabs_of
 from lingshu_jax.vocabulary import ConditionVocabulary
 
 if TYPE_CHECKING:
@@ -39,11 +40,26 @@ class _Place:
         return {**slab, "position": np.arange(first, first + SLAB, dtype=np.int32)}
 
 
+class _Cut:
+    """A stream of slabs of which every part is an element."""
+
+    def __init__(self, stream: "grain.MapDataset", parts: int) -> None:
+        self._stream, self._parts = stream, parts
+
+    def __len__(self) -> int:
+        return min(len(self._stream), sys.maxsize // self._parts) * self._parts
+
+    def __getitem__(self, index: Any) -> Batch:
+        number, part = divmod(int(index), self._parts)
+        slab: Any = self._stream[number]
+        return part_of(slab, part, self._parts)
+
+
 class Loader(Iterator[Batch]):
     """An endless iterator of batches (see `make_loader`). Close it, or use it as a context manager."""
 
-    def __init__(self, iterator: Any, store: "CellStore", layout: Layout) -> None:
-        self._iterator, self._layout = iterator, layout
+    def __init__(self, iterator: Any, store: "CellStore", layout: Layout, parts: int = 1) -> None:
+        self._iterator, self._layout, self._parts = iterator, layout, parts
         self._n_genes, self._capacity = store.n_genes, store.capacity
         # Workers and their shared memory go away with the loader, closed or not.
         self._finalizer = weakref.finalize(self, iterator.close)
@@ -62,11 +78,11 @@ class Loader(Iterator[Batch]):
 
     def state(self) -> dict[str, int]:
         """Where the stream stands: JSON-serialisable, valid for any number of hosts and workers."""
-        return self._iterator.get_state()
+        return {name: place // self._parts for name, place in self._iterator.get_state().items()}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Continue from `state`."""
-        self._iterator.set_state(state)
+        self._iterator.set_state({name: place * self._parts for name, place in state.items()})
 
     def close(self) -> None:
         """Stop threads and workers."""
@@ -95,7 +111,7 @@ def make_loader(
         store: the cell store.
         rows: integers, the stored rows to draw from (a split's `train`).
         vocabulary: conditions; every label of `rows` must be in it.
-        batch_size: cells of the global batch, a multiple of 32 and of 32 times the number of processes.
+        batch_size: cells of the global batch, a multiple of 32, of which every process can take an equal part.
         seed: of the order, >= 0.
         workers: processes that read ahead; 0 reads in threads of this process.
         balance: obs columns (`_source` for the input files) over whose combinations cells are balanced.
@@ -120,28 +136,39 @@ def make_loader(
     if seed < 0:
         raise InputError(f"the loader's seed must be >= 0, got {seed}.")
     shards = shards or grain.sharding.ShardByJaxProcess(drop_remainder=True)
-    slabs_per_batch = _slabs_per_batch(batch_size, shards.shard_count)
+    parts = parts_per_slab(batch_size, shards.shard_count)
     keep_freed_memory()
     stream = _mixed(slabs_of(store, rows, vocabulary, balance), evenness, seed)
+    placed = stream.map_with_index(_Place(batch_size // SLAB))
     elastic = grain.experimental.ElasticIterator(
-        stream.map_with_index(_Place(slabs_per_batch)),
-        slabs_per_batch,
+        placed if parts == 1 else grain.MapDataset.source(_Cut(placed, parts)),
+        batch_size // SLAB * parts,
         shards,
         # Elements are whole batches here: grain's default of 500 read ahead would be gigabytes.
         read_options=grain.ReadOptions(num_threads=min(4, os.cpu_count() or 4), prefetch_buffer_size=4),
         multiprocessing_options=_workers(workers),
     )
-    return Loader(iter(elastic), store, layout)
+    return Loader(iter(elastic), store, layout, parts)
 
 
-def _slabs_per_batch(batch_size: int, processes: int) -> int:
-    unit = SLAB * processes
-    if batch_size < 1 or batch_size % unit:
-        fit = max(1, round(batch_size / unit)) * unit
-        raise InputError(
-            f"batch size {batch_size} must be a multiple of {unit} ({SLAB} cells x {processes} processes). Pass {fit}."
-        )
-    return batch_size // SLAB
+def parts_per_slab(batch_size: int, processes: int) -> int:
+    """Into how many parts slabs are cut, so that every process takes equally many: 1, 2, 4, ... or 32.
+
+    Raises:
+        InputError: the batch is no multiple of 32, or cannot be shared by this many processes.
+    """
+    if batch_size < 1 or batch_size % SLAB:
+        fit = max(1, round(batch_size / SLAB)) * SLAB
+        raise InputError(f"batch size {batch_size} must be a multiple of {SLAB} (cells of one read). Pass {fit}.")
+    parts = 1
+    while batch_size // SLAB * parts % processes:
+        parts *= 2
+        if parts > SLAB:
+            fit = max(number for number in range(1, processes + 1) if batch_size % number == 0)
+            raise InputError(
+                f"{processes} processes cannot take equal parts of a batch of {batch_size} cells. Start {fit}."
+            )
+    return parts
 
 
 def _mixed(groups: Sequence[Slabs], evenness: float, seed: int) -> "grain.MapDataset":
@@ -169,7 +196,7 @@ def _workers(workers: int) -> "grain.MultiprocessingOptions | None":
 
 
 def _flatten(batch: Any) -> Any:
-    """Join the slab axis and the cell axis of every array: (slabs, 32, ...) to (B, ...)."""
+    """Join the slab axis and the cell axis of every array: (slabs, cells of a slab, ...) to (B, ...)."""
     if isinstance(batch, dict):
         return {name: _flatten(value) for name, value in batch.items()}
     return batch.reshape(-1, *batch.shape[2:])

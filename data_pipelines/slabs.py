@@ -114,6 +114,26 @@ class Slabs:
         }
 
 
+def part_of(slab: dict[str, Any], part: int, parts: int) -> dict[str, Any]:
+    """One of equal parts of a slab's cells, with room for as many entries as the whole."""
+    ends = slab["ends"]
+    cells = (len(ends) - 1) // parts
+    here = slice(part * cells, (part + 1) * cells)
+    entries = slice(int(ends[here.start]), int(ends[here.stop]))
+    others = {name: value for name, value in slab.items() if name not in ("genes", "counts", "ends")}
+    return {
+        **_each(others, here),
+        **{name: _padded(slab[name][entries], len(slab[name]), slab[name].dtype) for name in ("genes", "counts")},
+        "ends": ends[here.start : here.stop + 1] - ends[here.start],
+    }
+
+
+def _each(values: Any, here: slice) -> Any:
+    if isinstance(values, dict):
+        return {name: _each(value, here) for name, value in values.items()}
+    return values[here]
+
+
 def _padded(values: np.ndarray, size: int, dtype: np.dtype) -> np.ndarray:
     padded = np.zeros(size, dtype)
     padded[: len(values)] = values

@@ -19,7 +19,7 @@ from data_pipelines import (
     make_loader,
     make_split,
 )
-from data_pipelines.layouts import Slabbed, dense_counts
+from data_pipelines.layouts import Slabbed, dense_counts, padded_pairs
 from data_pipelines.slabs import SLAB, Slabs, slabs_of
 from lingshu_jax.vocabulary import ConditionVocabulary, UnknownLabel
 
@@ -233,6 +233,26 @@ def test_hosts_and_workers_can_change_at_every_restart(fed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("processes, layout", [(4, padded_pairs), (16, dense_counts), (64, dense_counts)])
+def test_more_processes_than_slabs_share_the_same_batches(fed, processes, layout):
+    """Each takes a part of a slab: the global batch is that of one process, cell by cell."""
+    alone, state = _batches(fed, 3, layout=layout)
+    shards = [grain.sharding.ShardOptions(shard_index=i, shard_count=processes) for i in range(processes)]
+    parts, states = zip(*(_batches(fed, 3, shards=shard, layout=layout) for shard in shards), strict=True)
+    assert all(each == state for each in states)
+    for step, whole in enumerate(alone):
+        together = {
+            name: np.concatenate([part[step][name] for part in parts]) for name in whole if name != "conditions"
+        }
+        order = np.argsort(together["position"])
+        assert all(np.array_equal(together[name][order], whole[name]) for name in together)
+        for name, values in whole["conditions"].items():
+            mine = np.concatenate([part[step]["conditions"][name] for part in parts])
+            assert np.array_equal(mine[order], values, equal_nan=values.dtype.kind == "f")
+    (last,), _ = _batches(fed, 1, state=_batches(fed, 2)[1], shards=shards[1], layout=layout)
+    assert np.array_equal(last["cell"], parts[1][2]["cell"])
+
+
 def test_workers_do_not_change_the_stream(fed):
     alone, _ = _batches(fed, 6)
     helped, state = _batches(fed, 3, workers=2)
@@ -243,9 +263,8 @@ def test_workers_do_not_change_the_stream(fed):
 def test_batch_sizes_that_do_not_fit(fed):
     with pytest.raises(InputError, match=r"batch size 40 must be a multiple of 32 .* Pass 32\."):
         make_loader(*fed, batch_size=40, seed=0, shards=ALONE)
-    two = grain.sharding.ShardOptions(shard_index=0, shard_count=2)
-    with pytest.raises(InputError, match=r"multiple of 64 \(32 cells x 2 processes\)"):
-        make_loader(*fed, batch_size=96, seed=0, shards=two)
+    with pytest.raises(InputError, match=r"5 processes cannot take equal parts of a batch of 96 cells. Start 4\."):
+        make_loader(*fed, batch_size=96, seed=0, shards=grain.sharding.ShardOptions(shard_index=0, shard_count=5))
     with pytest.raises(InputError, match="seed must be >= 0, got -1"):
         make_loader(*fed, batch_size=32, seed=-1, shards=ALONE)
     with pytest.raises(InputError, match="no cells to load"):

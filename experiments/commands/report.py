@@ -32,8 +32,15 @@ def run(arguments: Sequence[str]) -> int:
 
     from experiments.runs import find_run
 
-    print(f"report: {write_page(find_run(options.run, options.runs), options.out)}")
+    say(write_page(find_run(options.run, options.runs), options.out))
     return 0
+
+
+def say(page: Place) -> None:
+    """Where the page is."""
+    from experiments.evaluation.report import numbers_of
+
+    print(f"report: {page} (its numbers: {numbers_of(page).name})")
 
 
 def write_page(folder: "RunFolder", out: Place | None) -> Place:

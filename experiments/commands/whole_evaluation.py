@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from data_pipelines.errors import InputError
 from experiments.commands.evaluate import Evaluate, say
 from experiments.commands.recording import note_sample, recording
+from experiments.commands.report import say as say_page
 from experiments.commands.report import write_page
 from experiments.commands.sample import check_number, request_name, split_conditions
 from experiments.commands.train import join_processes
@@ -32,7 +33,7 @@ def evaluate_whole(options: Evaluate) -> int:
         request = _request(options, loaded, progress)
         _draw_and_evaluate(options, loaded, request, progress)
         if is_leader():
-            print(f"report: {write_page(loaded.folder, options.out)}")
+            say_page(write_page(loaded.folder, options.out))
     barrier("evaluated", seconds=A_WEEK)
     return 0
 

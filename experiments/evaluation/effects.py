@@ -86,7 +86,7 @@ def evaluate_effects(
     seed: int,
     hidden: Hidden = _all_count,
     progress: Progress = silent,
-) -> tuple[EffectTable, dict[str, np.ndarray], tuple[str, ...]]:
+) -> tuple[EffectTable, dict[str, np.ndarray], list[Condition]]:
     """Score generated cells and baselines on the held-out conditions of one part of a split.
 
     Args:
@@ -94,7 +94,7 @@ def evaluate_effects(
         hidden: genes of each condition that no score looks at.
 
     Returns:
-        The table, the arrays `delta_real` and `delta_model` (K, G) of a few conditions, and those conditions' names.
+        The table, the arrays `delta_real` and `delta_model` (K, G) of a few conditions, and those conditions.
     """
     rng = np.random.default_rng(seed)
     shared = mean_effect(training)
@@ -103,12 +103,12 @@ def evaluate_effects(
     methods |= {baseline.name: baseline.predict for baseline in baselines}
     tallies = {name: _Tally() for name in (MODEL, OWN_CONTROLS, *list(methods)[1:], REPLICATE)}
     scored = [key for key in held_out.cells if not reason_not_scored(key, held_out, generated.n(key))]
-    pictures: list[tuple[float, str, np.ndarray, np.ndarray]] = []
+    pictures: list[tuple[float, Condition, np.ndarray, np.ndarray]] = []
     for done, condition in enumerate(scored):
         progress("perturbation effects", done, len(scored))
         left_out = hidden(condition)
         predicted, real = _score_condition(condition, held_out, generated, methods, tallies, shared, rng, left_out)
-        pictures.append((float(np.nansum(real**2)), " · ".join(condition), real, predicted))
+        pictures.append((float(np.nansum(real**2)), condition, real, predicted))
         for name, values in cloud_distances(held_out, generated, baselines, condition, rng, left_out).items():
             tallies[name].values[condition] |= values
     progress("perturbation effects", len(scored), len(scored))
@@ -118,7 +118,7 @@ def evaluate_effects(
         "delta_real": np.array([real for _, _, real, _ in chosen], np.float32),
         "delta_model": np.array([predicted for _, _, _, predicted in chosen], np.float32),
     }
-    return _table(tallies, conditions, held_out, rng), arrays, tuple(name for _, name, _, _ in chosen)
+    return _table(tallies, conditions, held_out, rng), arrays, [condition for _, condition, _, _ in chosen]
 
 
 def _score_condition(

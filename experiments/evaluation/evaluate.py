@@ -18,7 +18,6 @@ from experiments.evaluation.collapse import collapse_table
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
-from experiments.evaluation.embedding import joint_umap
 from experiments.evaluation.held_out import HeldOut, read_held_out
 from experiments.evaluation.injected import Injected, injected_genes
 from experiments.evaluation.labels import labels_of
@@ -29,6 +28,8 @@ from experiments.evaluation.populations import MODEL, MOST_CELLS, REAL, baseline
 from experiments.evaluation.results import BoundRow, Estimate, Evaluation, InjectedTable
 from experiments.evaluation.sides import Sides, stored_in_order
 from experiments.evaluation.training_effects import TrainingEffects
+from experiments.evaluation.umap import with_umap
+from experiments.evaluation.volcano import volcano_arrays
 
 _VERSIONED = (
     "lingshu-jax", "jax", "numpy", "scipy", "anndata", "scikit-learn", "scanpy", "umap-learn", "cell-eval2",
@@ -104,7 +105,7 @@ def evaluate(
     result = _with_bounds(result, sides, bounds, progress)
     result = _with_populations(result, sides, progress)
     if embedding and len(sides.model) >= 10:
-        result = _with_embedding(result, sides, progress)
+        result = with_umap(result, sides, progress)
     result = _with_effects(result, sides, challenge, progress)
     notes, definitions = notes_on(result, store), DEFINITIONS
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
@@ -165,32 +166,6 @@ def _with_populations(result: Evaluation, sides: Sides, progress: Progress) -> E
     )
 
 
-def _with_embedding(result: Evaluation, sides: Sides, progress: Progress) -> Evaluation:
-    progress("joint UMAP", 0, 1)
-    real, model = joint_umap(sides.real, sides.model, seed=sides.seed)
-    columns = sides.store.columns
-    real_names, column = sides.real_labels.context, " x ".join(columns.context)
-    model_names = None if sides.model_labels is None else sides.model_labels.context
-    if not columns.context and columns.perturbation:
-        real_names, column = sides.real_labels.perturbation, columns.perturbation
-        model_names = None if sides.model_labels is None else sides.model_labels.perturbation
-    names = tuple(sorted(set(real_names.tolist()) | set(() if model_names is None else model_names.tolist())))
-    codes = {name: i for i, name in enumerate(names)}
-
-    def coded(labels: np.ndarray | None, n: int) -> np.ndarray:
-        return np.full(n, -1) if labels is None else np.array([codes[label] for label in labels[:n].tolist()])
-
-    progress("joint UMAP", 1, 1)
-    arrays = {
-        "umap_real": real,
-        "umap_model": model,
-        "umap_code_real": coded(real_names, len(real)),
-        "umap_code_model": coded(model_names, len(model)),
-    }
-    pictures = dataclasses.replace(result.pictures, umap_column=column, umap_labels=names)
-    return dataclasses.replace(result, pictures=pictures, arrays=result.arrays | arrays)
-
-
 def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None, progress: Progress) -> Evaluation:
     if sides.store.columns.perturbation is None or sides.generated_labels is None:
         return result
@@ -198,7 +173,9 @@ def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None,
     training = TrainingEffects.read(store, split, statistics, seed=seed, progress=progress)
     generated = Generated.of(sides.generated, sides.generated_labels, training.target_sum)
     held_out = read_held_out(store, split, statistics, training, part, np.random.default_rng(seed))
-    table, arrays, names = evaluate_effects(held_out, training, generated, seed=seed, progress=progress)
+    table, arrays, pictured = evaluate_effects(held_out, training, generated, seed=seed, progress=progress)
+    arrays |= volcano_arrays(held_out, generated, pictured)
+    names = tuple(" · ".join(condition) for condition in pictured)
     tables = ()
     if challenge is not None:
         challenge = dataclasses.replace(challenge, cache=_cache_folder(challenge.cache, result))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.evaluation.extras import extra
-from experiments.evaluation.results import EffectRow, Evaluation
+from experiments.evaluation.results import Evaluation
 
 REAL_COLOUR = "#8a8f98"
 MODEL_COLOUR = "#c2410c"
@@ -18,14 +18,14 @@ LABEL_COLOURS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f", "#edc948", "#76b7b2", "#ff9da7", "#4b5563",
     "#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#aec7e8", "#98df8a",
 )  # fmt: skip
-_INK = "#1f2937"
+INK = "#1f2937"
 _STYLE = {
     "font.size": 11,
     "axes.edgecolor": "#9ca3af",
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
@@ -61,33 +61,6 @@ class Canvas:
         mime = "image/png" if points else "image/svg+xml"
         content = base64.b64encode(buffer.getvalue()).decode()
         return Picture(uri=f"data:{mime};base64,{content}", title=title, caption=caption)
-
-
-def umap_pictures(evaluation: Evaluation) -> list[Picture]:
-    """Real and generated cells on one layout, each side over the other in grey."""
-    arrays = evaluation.arrays
-    if "umap_real" not in arrays:
-        return []
-    sides = {"Real held-out cells": "real", "Generated cells": "model"}
-    pictures = []
-    for title, side in sides.items():
-        other = "model" if side == "real" else "real"
-        canvas = Canvas(4.6, 4.6)
-        canvas.axes.scatter(*arrays[f"umap_{other}"].T, s=5, c="#e5e7eb", linewidths=0)
-        points, codes = arrays[f"umap_{side}"], arrays[f"umap_code_{side}"]
-        size = float(np.clip(9000 / max(len(points), 1), 4, 14))
-        canvas.axes.scatter(*points.T, s=size, c=label_colours(codes, side), linewidths=0, alpha=0.85)
-        canvas.axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-        pictures.append(canvas.picture(title, f"{len(points):,} cells; grey: the other side", points=True))
-    return pictures
-
-
-def label_colours(codes: np.ndarray, side: str) -> list[str]:
-    """A colour per cell; one for all of a side where labels are missing or too many to tell apart."""
-    single = REAL_COLOUR if side == "real" else MODEL_COLOUR
-    if len(codes) and codes.max() >= len(LABEL_COLOURS):
-        return [single] * len(codes)
-    return [single if code < 0 else LABEL_COLOURS[code] for code in codes.tolist()]
 
 
 def gene_mean_picture(evaluation: Evaluation) -> Picture | None:
@@ -161,7 +134,7 @@ def composition_picture(evaluation: Evaluation) -> Picture | None:
     canvas = Canvas(5.2, 1.2 + 0.36 * len(rows))
     canvas.axes.barh(rows - 0.2, composition.shares["real"], 0.38, color=REAL_COLOUR, label="real")
     canvas.axes.barh(rows + 0.2, composition.shares["model"], 0.38, color=MODEL_COLOUR, label="model")
-    canvas.axes.set_yticks(rows, [_plain(_short(label)) for label in composition.labels])
+    canvas.axes.set_yticks(rows, [_plain(short(label)) for label in composition.labels])
     canvas.axes.invert_yaxis()
     canvas.axes.set_xlabel("share of cells")
     canvas.figure.legend(fontsize=9, ncols=2, frameon=False, loc="outside lower center")
@@ -177,7 +150,7 @@ def training_picture(history: Sequence[dict[str, Any]], n_genes: int, evaluation
     canvas = Canvas(6.4, 4.6)
     if train:
         canvas.axes.plot(*zip(*train, strict=True), color=REAL_COLOUR, linewidth=1, alpha=0.5)
-        canvas.axes.plot(*zip(*_smoothed(train), strict=True), color=_INK, linewidth=1.5, label="training")
+        canvas.axes.plot(*zip(*_smoothed(train), strict=True), color=INK, linewidth=1.5, label="training")
     if held_out:
         canvas.axes.plot(
             *zip(*held_out, strict=True), color=MODEL_COLOUR, marker="o", markersize=4, linewidth=2, label="validation"
@@ -197,45 +170,25 @@ def training_picture(history: Sequence[dict[str, Any]], n_genes: int, evaluation
     )
 
 
-def effect_pictures(table_rows: Sequence[EffectRow], ceiling: float | None) -> list[Picture]:
-    """Pearson-delta and PDS of every method with intervals."""
-    pictures = []
-    for metric, title, line in (("pearson_delta", "Pearson-delta", ceiling), ("pds", "PDS", 0.5)):
-        rows = [row for row in table_rows if row.metrics.get(metric) and row.metrics[metric].value is not None]
-        if not rows:
-            continue
-        canvas = Canvas(5.4, 1.1 + 0.34 * len(rows))
-        for y, row in enumerate(rows):
-            estimate = row.metrics[metric]
-            colour = MODEL_COLOUR if row.name.startswith("model") else {"real vs real": REAL_COLOUR}.get(row.name, _INK)
-            if estimate.low is not None and estimate.high is not None:
-                canvas.axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2, alpha=0.6)
-            canvas.axes.plot([estimate.value], [y], "o", color=colour, markersize=6)
-        if line is not None:
-            canvas.axes.axvline(line, color="#6b7280", linestyle="--", linewidth=1)
-        canvas.axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        canvas.axes.invert_yaxis()
-        canvas.axes.set_xlabel(title)
-        dashed = "chance" if metric == "pds" else "limit of a noise-free prediction"
-        pictures.append(canvas.picture(title, f"95 % intervals over perturbations; dashed: {dashed}." if line else ""))
-    return pictures
-
-
-def delta_pictures(evaluation: Evaluation) -> list[Picture]:
-    """Predicted against real effect per gene, for the conditions with the largest real effects."""
-    arrays, names = evaluation.arrays, evaluation.pictures.delta_conditions
-    pictures = []
-    for i, name in enumerate(names):
-        real, model = arrays["delta_real"][i], arrays["delta_model"][i]
-        reach = float(np.nanmax(np.abs(np.concatenate([real, model, [1e-6]])))) * 1.05
-        canvas = Canvas(3.7, 3.5)
-        canvas.axes.axhline(0, color="#d1d5db", linewidth=0.8)
-        canvas.axes.axvline(0, color="#d1d5db", linewidth=0.8)
-        canvas.axes.plot([-reach, reach], [-reach, reach], color="#6b7280", linewidth=1)
-        canvas.axes.scatter(real, model, s=6, c=MODEL_COLOUR, alpha=0.4, linewidths=0)
-        canvas.axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="real effect", ylabel="predicted effect")
-        pictures.append(canvas.picture(name, points=True))
-    return pictures
+def goodput_picture(history: Sequence[dict[str, Any]]) -> Picture | None:
+    """Wall time by what it went to, up to each step; restarts included."""
+    lines = [line for line in history if isinstance(line.get("lost_seconds"), dict) and "useful_seconds" in line]
+    if len(lines) < 2:
+        return None
+    causes = [name for name, seconds in lines[-1]["lost_seconds"].items() if seconds > 0]
+    steps = [line["step"] for line in lines]
+    minutes = [[line["useful_seconds"] / 60 for line in lines]]
+    minutes += [[line["lost_seconds"].get(cause, 0.0) / 60 for line in lines] for cause in causes]
+    total = sum(row[-1] for row in minutes)
+    canvas = Canvas(6.4, 4.6)
+    colours = [REAL_COLOUR, *BASELINE_COLOURS]
+    names = ["training", *causes][: len(colours)]
+    canvas.axes.stackplot(steps, minutes[: len(colours)], labels=names, colors=colours[: len(names)], alpha=0.8)
+    canvas.axes.set(xlabel="step", ylabel="minutes")
+    canvas.figure.legend(fontsize=9, ncols=3, frameon=False, loc="outside lower center")
+    return canvas.picture(
+        "Where the time went", f"Goodput {minutes[0][-1] / max(total, 1e-9):.0%} of {total:,.1f} minutes."
+    )
 
 
 def _series(history: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -253,7 +206,8 @@ def _baselines(evaluation: Evaluation | None) -> list[Any]:
     return [] if evaluation is None else [row for row in evaluation.bound if not row.name.startswith("model")]
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
+    """A label that fits beside an axis."""
     return label if len(label) <= 28 else label[:27] + "…"
 
 

@@ -9,15 +9,20 @@ from typing import Any
 from data_pipelines.errors import InputError
 from experiments.evaluation import figures
 from experiments.evaluation.diagnostic_pictures import calibration_pictures, collapse_picture
+from experiments.evaluation.effect_pictures import delta_pictures, effect_pictures, volcano_pictures
 from experiments.evaluation.extras import extra
-from experiments.evaluation.results import Estimate, Evaluation
+from experiments.evaluation.limits import limits
+from experiments.evaluation.model_card import model_card
+from experiments.evaluation.plain import plain
+from experiments.evaluation.results import Colouring, Estimate, Evaluation
 from experiments.evaluation.sweep_pictures import shown_columns, sweep_pictures
 from experiments.evaluation.sweep_rows import Sweep
+from experiments.evaluation.umap_pictures import legend_of, marker_pictures, umap_pictures
 from experiments.load import warn
 from experiments.runs import RunFolder
 from experiments.storage import Folder, storage_of
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE, SCRIPT = (Path(__file__).with_name(name) for name in ("report.html.jinja", "report.js"))
 
 # key in the results -> column title, digits, True when lower is better
 DISTRIBUTION_COLUMNS = {
@@ -53,14 +58,17 @@ class Section:
 
     name: str
     evaluation: Evaluation
-    umaps: list[figures.Picture]
-    legend: list[tuple[str, str]]
-    """(label, colour) of the UMAPs."""
+    umaps: list[tuple[Colouring, list[figures.Picture], list[tuple[str, str]]]]
+    """By each labelling: pictures, and (label, colour)."""
+    markers: list[figures.Picture]
     populations: list[figures.Picture]
     effects: list[figures.Picture]
     deltas: list[figures.Picture]
+    volcanoes: list[figures.Picture]
     calibration: list[figures.Picture]
     headline: list[dict[str, Any]]
+    limits: list[str]
+    """What speaks against the model."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +92,7 @@ def write_report(
     Args:
         run_folder: holds config.json, environment.json and metrics.jsonl; each may be missing.
         evaluation_folders: as `Evaluation.save` wrote them, the most important first; may be empty.
-        out: the HTML file; replaced in one step.
+        out: the HTML file; replaced in one step. The same data as JSON stand beside it: `numbers_of(out)`.
         sweeps: files of `Sweep.save`.
 
     Returns:
@@ -96,29 +104,52 @@ def write_report(
     if not run_folder.is_dir():
         raise InputError(f"no run folder {run_folder}. `lingshu runs` lists the runs there are.")
     evaluations = list(_readable(evaluation_folders))
+    found = [Sweep.load(file) for file in sweeps]
     jinja2 = extra("jinja2")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "estimate": _estimate, "pretty": _pretty}
     history = RunFolder(run_folder).read_metrics()
-    first = evaluations[0][1] if evaluations else None
-    n_genes = first.n_genes if first else int(_last(history, "n_genes") or 1)
+    sections = [_section(name, evaluation) for name, evaluation in evaluations]
+    facts = {
+        "run": run_folder.name,
+        "experiment": run_folder.parent.name,
+        "config": _json(run_folder / "config.json"),
+        "environment": _json(run_folder / "environment.json"),
+    }
+    facts["card"] = model_card(f"{facts['experiment']}/{facts['run']}", facts["config"], evaluations)
     page = environment.from_string(TEMPLATE.read_text()).render(
-        run=run_folder.name,
-        experiment=run_folder.parent.name,
-        config=_json(run_folder / "config.json"),
-        environment=_json(run_folder / "environment.json"),
+        **facts,
+        script=SCRIPT.read_text(),
         steps=_last(history, "step"),
         seconds=_last(history, "seconds"),
-        training=figures.training_picture(history, n_genes, first),
-        sections=[_section(name, evaluation) for name, evaluation in evaluations],
-        sweeps=[_sweep_section(Sweep.load(file)) for file in sweeps],
+        training=_training_pictures(history, evaluations[0][1] if evaluations else None),
+        sections=sections,
+        sweeps=[_sweep_section(sweep) for sweep in found],
         distribution_columns=DISTRIBUTION_COLUMNS,
         cell_columns=CELL_COLUMNS,
         effect_columns=EFFECT_COLUMNS,
     )
+    numbers = facts | {
+        "evaluations": {one.name: one.evaluation.to_json() | {"limits": one.limits} for one in sections},
+        "sweeps": found,
+        "metrics": history,
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
-    storage_of(out).write(out, page.encode())
+    storage = storage_of(out)
+    storage.write(numbers_of(out), (json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n").encode())
+    storage.write(out, page.encode())
     return out
+
+
+def numbers_of(page: Folder) -> Folder:
+    """Where the numbers of a page are, as JSON."""
+    return page.parent / f"{page.name}.json"
+
+
+def _training_pictures(history: list[dict[str, Any]], first: Evaluation | None) -> list[figures.Picture]:
+    n_genes = first.n_genes if first else int(_last(history, "n_genes") or 1)
+    drawn = (figures.training_picture(history, n_genes, first), figures.goodput_picture(history))
+    return [picture for picture in drawn if picture is not None]
 
 
 def _readable(folders: Sequence[Folder]) -> Iterator[tuple[str, Evaluation]]:
@@ -136,25 +167,25 @@ def _readable(folders: Sequence[Folder]) -> Iterator[tuple[str, Evaluation]]:
 
 
 def _section(name: str, evaluation: Evaluation) -> Section:
-    labels = evaluation.pictures.umap_labels
-    coloured = 1 < len(labels) <= len(figures.LABEL_COLOURS)
     populations = [
         figures.gene_mean_picture(evaluation),
         *figures.histogram_pictures(evaluation),
         figures.composition_picture(evaluation),
     ]
     table = evaluation.effects
-    effects = [*figures.effect_pictures(table.rows, table.ceiling), collapse_picture(evaluation)] if table else []
+    effects = [*effect_pictures(table.rows, table.ceiling), collapse_picture(evaluation)] if table else []
     return Section(
         name=name,
         evaluation=evaluation,
-        umaps=figures.umap_pictures(evaluation),
-        legend=list(zip(labels, figures.LABEL_COLOURS, strict=False)) if coloured else [],
+        umaps=[(colouring, drawn, legend_of(colouring)) for colouring, drawn in umap_pictures(evaluation)],
+        markers=marker_pictures(evaluation),
         populations=[picture for picture in populations if picture is not None],
         effects=[picture for picture in effects if picture is not None],
-        deltas=figures.delta_pictures(evaluation),
+        deltas=delta_pictures(evaluation),
+        volcanoes=volcano_pictures(evaluation),
         calibration=calibration_pictures(evaluation),
         headline=_headline(evaluation),
+        limits=limits(evaluation),
     )
 
 

@@ -209,11 +209,22 @@ class Composition:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Colouring:
+    """Labels of the cells of one picture."""
+
+    column: str
+    labels: tuple[str, ...]
+    """Behind the codes 0, 1, ...; -1 is a cell without one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PictureLabels:
     """Names behind the coded arrays of the pictures."""
 
-    umap_column: str = ""
-    umap_labels: tuple[str, ...] = ()
+    umap: tuple[Colouring, ...] = ()
+    """Of `umap_code_SIDE_i`."""
+    umap_markers: tuple[str, ...] = ()
+    """Genes behind the columns of `umap_marker_SIDE`."""
     delta_conditions: tuple[str, ...] = ()
     cell_methods: tuple[str, ...] = ()
     """Methods with `library_<i>` and `zero_fraction_<i>` arrays."""

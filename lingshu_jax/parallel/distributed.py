@@ -153,10 +153,23 @@ def together[T](act: Callable[[], T], reason: Callable[[Exception], str]) -> T:
         for path, why in client.key_value_dir_get(_FAILED):
             raise OtherFailed(f"process {path.rsplit('/', 1)[1]} says: {why}")
     if error is not None:
+        if _of_others(error):
+            time.sleep(_heartbeat_seconds + _LEAVE_SECONDS)  # the end of another process ends this one meanwhile
         key = f"{_FAILED}{jax_distributed.global_state.process_id}"
         client.key_value_set(key, reason(error), allow_overwrite=True)
         raise error
     return value
+
+
+def _of_others(error: BaseException | None) -> bool:
+    """Whether waiting for other processes failed, rather than this one's own part."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextlib.contextmanager

@@ -5,14 +5,17 @@ import json
 import re
 import shutil
 
+import markupsafe
 import numpy as np
 import pytest
+import yaml
 
 from data_pipelines.errors import InputError
 from experiments.evaluation import extras
 from experiments.evaluation.evaluate import Bounds, evaluate
-from experiments.evaluation.report import write_report
-from experiments.evaluation.results import ChallengeRow, ChallengeTable, Estimate
+from experiments.evaluation.limits import limits
+from experiments.evaluation.report import numbers_of, write_report
+from experiments.evaluation.results import ChallengeRow, ChallengeTable, Colouring, Estimate, Evaluation
 
 NASTY = "<script>alert('x')</script>"
 CHALLENGE = ChallengeTable(
@@ -38,13 +41,18 @@ CHALLENGE = ChallengeTable(
 )
 
 
+def account(step: int) -> dict:
+    """Where the time went up to a step."""
+    return {"useful_seconds": 9.0 * step, "lost_seconds": {"start": 1.0 * step}, "time": step}
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, screen):
     """A run with one perturbation evaluation in which a context is named like a script."""
     folder = tmp_path_factory.mktemp("runs") / "demo" / "0123456789"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"name": NASTY}))
-    lines = [{"step": s, "loss": 2 - s / 100, "val_nats": 400 - s} for s in range(0, 50, 5)]
+    lines = [{"step": s, "loss": 2 - s / 100, "val_nats": 400 - s} | account(s) for s in range(0, 50, 5)]
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 50, "lo')
     found = evaluate(
         store=screen.store,
@@ -56,14 +64,17 @@ def run_folder(tmp_path_factory, screen):
     )
     rng = np.random.default_rng(0)
     coded = {"umap_real": rng.normal(size=(20, 2)), "umap_model": rng.normal(size=(20, 2))}
-    codes = {"umap_code_real": np.arange(20) % 2, "umap_code_model": np.full(20, -1)}
+    codes = {"umap_code_real_0": np.arange(20) % 2, "umap_code_model_0": np.full(20, -1)}
+    codes |= {f"umap_marker_{side}": rng.random((20, 1)) for side in ("real", "model")}
     found = dataclasses.replace(
         found,
         provenance={"step": 77},
         arrays=found.arrays | coded | codes,
         challenge=(CHALLENGE,),
         composition=dataclasses.replace(found.composition, labels=(NASTY, "$b$")),
-        pictures=dataclasses.replace(found.pictures, umap_labels=(NASTY, "b"), umap_column="cell_line"),
+        pictures=dataclasses.replace(
+            found.pictures, umap=(Colouring(column="cell_line", labels=(NASTY, "b")),), umap_markers=(NASTY,)
+        ),
     )
     found.save(folder / "evaluations" / "first")
     return folder
@@ -81,8 +92,8 @@ def test_the_page_needs_nothing_from_outside(page) -> None:
 
 
 def test_labels_cannot_run_as_scripts(page) -> None:
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
+    assert page.count("<script") == 1  # the page's own
+    assert page.index("<script") > page.rindex("&lt;script&gt;")
 
 
 def test_the_page_has_its_tables_and_pictures(page) -> None:
@@ -110,15 +121,33 @@ def test_the_page_has_its_tables_and_pictures(page) -> None:
         ">constant<",
         "Averaged: DES, MAE",
         "cell-eval2 9.9.9, pdex 8.8.8",
+        "UMAP, by cell_line",
+        "Marker genes on the same layout",
+        "Volcanoes of the same conditions",
+        "Where the time went",
+        "Limits",
+        "library_name: lingshu_jax",
     ):
         assert words in page, words
     assert page.count('src="data:image/') >= 12
 
 
+def test_the_same_data_stand_beside_the_page_as_json(page, run_folder) -> None:
+    numbers = json.loads(numbers_of(run_folder / "report.html").read_text())
+    found = numbers["evaluations"]["first"]
+    assert found["bound"][0]["nats"]["value"] == 300.0 and found["challenge"][0]["rows"][0]["average"]["value"] == 0.321
+    assert numbers["metrics"][-1]["val_nats"] == 355
+    assert found["limits"] == limits(Evaluation.load(run_folder / "evaluations" / "first")) != []
+    for line in found["limits"]:
+        assert str(markupsafe.escape(line)) in page, line
+    (entry,) = yaml.safe_load(numbers["card"])["model-index"][0]["results"]
+    assert {"type": "nats_per_cell", "value": 300.0} in entry["metrics"]
+
+
 def test_a_run_without_evaluations_or_logs_has_a_report(tmp_path) -> None:
     text = write_report(tmp_path, [], tmp_path / "out" / "report.html").read_text()
     assert "No evaluation yet" in text
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.html.json"]
 
 
 def test_a_bare_evaluation_has_a_report(plain, tmp_path) -> None:
@@ -127,7 +156,7 @@ def test_a_bare_evaluation_has_a_report(plain, tmp_path) -> None:
     )
     found.save(tmp_path / "evaluations" / "bare")
     text = write_report(tmp_path, [tmp_path / "evaluations" / "bare"], tmp_path / "report.html").read_text()
-    assert "Distributions" in text and "Perturbation effects" not in text and "n/a" not in text
+    assert "Distributions" in text and "<h3>Perturbation effects" not in text and ">n/a<" not in text
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch) -> None:

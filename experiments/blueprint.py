@@ -80,6 +80,8 @@ class Blueprint:
     cells: Cells
     batch_size: int | None = None
     """Cells of a step, where they are not the experiment's."""
+    inherited: tuple[GeneLayout, ConditionVocabulary] | None = None
+    """Places of genes and rows of labels of a model that takes another one's weights over."""
 
     @property
     def batch(self) -> int:
@@ -89,10 +91,12 @@ class Blueprint:
     @functools.cached_property
     def vocabulary(self) -> ConditionVocabulary:
         """The condition fields that the experiment uses."""
-        return select_fields(self.cells.vocabulary, self.experiment.data)
+        return self.inherited[1] if self.inherited else select_fields(self.cells.vocabulary, self.experiment.data)
 
     @functools.cached_property
     def layout(self) -> GeneLayout:
+        if self.inherited:
+            return self.inherited[0]
         return GeneLayout.random(self.cells.genes, self.experiment.model.genes_per_patch, seed=self.experiment.seed)
 
     def build(self) -> Denoiser:

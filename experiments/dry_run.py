@@ -9,10 +9,12 @@ import jax
 from experiments.blueprint import Blueprint, abstract_mesh
 from experiments.hardware import Hardware
 from experiments.memory import estimate_memory
+from lingshu_jax.model import KeepInputs
 from lingshu_jax.parallel.config import MeshConfig
+from lingshu_jax.training.inherit import is_frozen
 
 FEWEST_CELLS = 8
-"""Cells per chip below which a chip mostly waits: for other chips, and for its own memory."""
+"""Cells per chip below which what chips send each other takes a growing share of a step."""
 
 
 def describe(blueprint: Blueprint, hardware: Hardware) -> str:
@@ -50,7 +52,8 @@ def _parameters(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         weights, here = math.prod(leaf.shape), math.prod(leaf.sharding.shard_shape(leaf.shape))
         total, held = total + weights, held + here
-        yield f"  {_name(path):<36} {weights:>13,} {here:>13,}  {_sharding(leaf.sharding.spec)}"
+        frozen = ", frozen" if is_frozen(_name(path), blueprint.experiment.init.freeze) else ""
+        yield f"  {_name(path):<36} {weights:>13,} {here:>13,}  {_sharding(leaf.sharding.spec)}{frozen}"
     yield f"  {'total':<36} {total:>13,} {held:>13,}  {total / 1e6:.1f} M"
 
 
@@ -76,7 +79,20 @@ def _memory(blueprint: Blueprint, hardware: Hardware, mesh: MeshConfig) -> Itera
     of = "" if math.isinf(hardware.memory_bytes) else f" of {hardware.memory_bytes / 2**30:.2f}"
     yield f"  {'total':<36} {memory.total / 2**30:>9.3f} GiB{of}"
     if memory.total > hardware.memory_bytes:
-        yield "warning: this does not fit. Raise --mesh.fsdp, use more devices, or keep less (--model.remat)."
+        yield f"warning: this does not fit. {_ways_to_fit(blueprint, mesh)}"
+
+
+def _ways_to_fit(blueprint: Blueprint, mesh: MeshConfig) -> str:
+    config, (data, fsdp, _) = blueprint.experiment.training, (size or 1 for size in mesh.sizes)
+    ways = ["use more devices"]
+    if data > 1:
+        ways.append(f"share the weights among them (--mesh.fsdp {2 * fsdp})")
+    if config.batch_size // (config.microbatches * data * fsdp) > 1:
+        ways.append(f"take a step in more parts (--training.microbatches {2 * config.microbatches})")
+    if not isinstance(blueprint.experiment.model.remat, KeepInputs):
+        ways.append("keep less for the backward pass (--model.remat keep-inputs)")
+    text = ", ".join(ways[:-1]) + (", or " if ways[:-1] else "") + ways[-1]
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
@@ -89,17 +105,10 @@ def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
     larger = FEWEST_CELLS * devices
     yield ""
     yield (
-        f"warning: {_cells(batch / devices)} per chip; below {FEWEST_CELLS} a chip waits more than it computes. The "
-        f"batch of {batch} is part of the experiment and does not follow the devices. Choose:"
+        f"warning: {_cells(batch / devices)} per chip; below {FEWEST_CELLS} a growing share of a step goes to what "
+        f"chips send each other. The batch of {batch} is part of the experiment and does not follow the devices. "
+        "Choose:"
     )
-    common = math.gcd(model.heads, model.ffn_width)
-    splits = [size for size in range(tensor + 1, common + 1) if common % size == 0 and devices % size == 0]
-    if splits:
-        size = splits[0]
-        yield (
-            f"  - sequence sharding: --mesh.tensor {size} gives each group of {size} chips "
-            f"{_cells(batch * size / devices)}, and shares their heads, feed-forward width and positions"
-        )
     if batch >= FEWEST_CELLS:
         yield f"  - fewer chips: {max(1, batch // FEWEST_CELLS)} have {FEWEST_CELLS} cells each"
     yield (
@@ -107,6 +116,15 @@ def _warnings(blueprint: Blueprint, mesh: MeshConfig) -> Iterator[str]:
         f"{rate * math.sqrt(larger / batch):.2g} (square-root rule: Adam divides by the gradient's size, so what a "
         "batch changes is the noise, and that falls with its square root)"
     )
+    common = math.gcd(model.heads, model.ffn_width)
+    splits = [size for size in range(tensor + 1, common + 1) if common % size == 0 and devices % size == 0]
+    if splits:
+        size = splits[0]
+        yield (
+            f"  - sequence sharding: --mesh.tensor {size} gives each group of {size} chips "
+            f"{_cells(batch * size / devices)}, and shares their heads, feed-forward width and positions; it saves "
+            "memory and allows more chips than cells, and sends 15 to 20 times as much: no step becomes faster by it"
+        )
 
 
 def _cells(number: float) -> str:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from data_pipelines.errors import InputError
 from data_pipelines.statistics import Statistics
 from experiments.assembly import ModelPlan, start_statistics
+from experiments.blueprint import Blueprint
 from experiments.experiment import Experiment, InitConfig
 from experiments.runs import RunFolder, find_checkpoint
 from experiments.storage import Folder
@@ -95,7 +96,7 @@ def inherited_plan(experiment: Experiment, fresh: ModelPlan, parent: Parent) -> 
     """The plan of a model on a new store that takes the parent's weights over: genes keep their place, labels their
     row."""
     old = parent.plan
-    known, vocabulary = _known_genes(fresh, old), old.vocabulary.extended(fresh.vocabulary)
+    known, vocabulary = _known_genes(fresh.panel, old.panel), old.vocabulary.extended(fresh.vocabulary)
     model = dataclasses.replace(experiment.model, head_tokens=old.experiment.model.head_tokens)
     same_fields = _label_names(old) == _label_names(fresh)
     return dataclasses.replace(
@@ -105,6 +106,45 @@ def inherited_plan(experiment: Experiment, fresh: ModelPlan, parent: Parent) -> 
         layout=old.layout.adapted(known),
         controls=tuple(sorted({*fresh.controls, *(old.controls if same_fields else ())})),
     )
+
+
+def inherited_blueprint(blueprint: Blueprint, panel: GenePanel, parent: Parent) -> Blueprint:
+    """The shapes of such a model, before its store's statistics are known."""
+    old, experiment = parent.plan, blueprint.experiment
+    model = dataclasses.replace(experiment.model, head_tokens=old.experiment.model.head_tokens)
+    return dataclasses.replace(
+        blueprint,
+        experiment=dataclasses.replace(experiment, model=model),
+        inherited=(
+            old.layout.adapted(_known_genes(panel, old.panel)),
+            old.vocabulary.extended(blueprint.vocabulary),
+        ),
+    )
+
+
+def taken_over(parent: Parent, panel: GenePanel, vocabulary: ConditionVocabulary) -> list[str]:
+    """Lines that say which genes and labels of a store the parent knows.
+
+    Args:
+        parent: the run that this one begins with.
+        panel: the store's.
+        vocabulary: the store's condition fields, without the parent's labels.
+    """
+    old = parent.plan
+    known = int((_known_genes(panel, old.panel) >= 0).sum())
+    lines = [
+        f"begins with {parent.run.name}, step {parent.step:,}: it knows {known:,} of {len(panel):,} genes, "
+        f"{len(panel) - known:,} are new; {len(old.panel) - known:,} of its own are not in the store"
+    ]
+    before = {field.name: set(field.labels) for field in old.vocabulary.labelled}
+    for field in vocabulary.labelled:
+        if field.name not in before:
+            lines.append(f"  {field.name}: a new condition, {len(field.labels):,} labels")
+            continue
+        new = [label for label in field.labels if label not in before[field.name]]
+        some = f" ({', '.join(new[:5])}{', ...' if len(new) > 5 else ''})" if new else ""
+        lines.append(f"  {field.name}: {len(field.labels) - len(new):,} labels known, {len(new):,} new{some}")
+    return lines
 
 
 def continued_plan(experiment: Experiment, fresh: ModelPlan, saved: ModelPlan) -> ModelPlan:
@@ -137,7 +177,7 @@ def inherit(
         weights, fixed = checkpoints.restore_ema(
             abstract_params(parent.plan.build, mesh), abstract_like(before.fixed), parent.step
         )
-    kept = plan.layout.spread(_known_genes(plan, parent.plan) >= 0, padding=False)
+    kept = plan.layout.spread(_known_genes(plan.panel, parent.plan.panel) >= 0, padding=False)
     told = _on_the_parents_scale(start_statistics(statistics, plan), plan, parent.plan, fixed)
     if not _known_terms(plan, parent.plan):
         told = dataclasses.replace(told, rates=rates_at(_mean_of(told, fixed, plan, kept)))
@@ -179,8 +219,8 @@ def _known_terms(new: ModelPlan, old: ModelPlan) -> set[str]:
     }
 
 
-def _known_genes(new: ModelPlan, old: ModelPlan) -> np.ndarray:
-    return np.array([old.panel.positions.get(gene, -1) for gene in new.panel.genes])
+def _known_genes(new: GenePanel, old: GenePanel) -> np.ndarray:
+    return np.array([old.positions.get(gene, -1) for gene in new.genes])
 
 
 def _check_shapes(model: DenoiserConfig, parents: DenoiserConfig, parent: Parent) -> None:
@@ -209,7 +249,7 @@ def _on_the_parents_scale(told: StartStatistics, plan: ModelPlan, old: ModelPlan
     start = fixed.get("start", {})
     if "mean" not in start:
         return told
-    known = _known_genes(plan, old)
+    known = _known_genes(plan.panel, old.panel)
     place = old.layout.place[known[known >= 0]]
     before = np.asarray(start["mean"][...]).reshape(-1)[place].sum()
     after = told.mean[known >= 0].sum()

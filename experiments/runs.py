@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import json
 import re
 import uuid
@@ -34,6 +35,11 @@ class RunFolder:
     def name(self) -> str:
         """EXPERIMENT/ID: one run of a folder of runs."""
         return f"{self.path.parent.name}/{self.id}"
+
+    def shortest_name(self) -> str:
+        """The id, or EXPERIMENT/ID where another experiment has a run of this id: a reference to this run alone."""
+        alike = [folder for folder in self.root.glob(f"*/{glob.escape(self.id)}") if (folder / CONFIG).is_file()]
+        return self.name if len(alike) > 1 else self.id
 
     @property
     def root(self) -> Folder:

@@ -32,6 +32,7 @@ from experiments.inheritance import (
     find_parent,
     inherit,
     inherited_plan,
+    taken_over,
 )
 from experiments.load import warn
 from experiments.origin import Origin, begun_with
@@ -279,6 +280,8 @@ def _taken_over(
     if checkpoints.latest_step() is not None:
         return continued_plan(job.experiment, fresh, ModelPlan.from_json(checkpoints.meta())), None
     parent = origin.read(job.experiment, job.root)
+    if is_leader():
+        print("\n".join(taken_over(parent, fresh.panel, fresh.vocabulary)), flush=True)
     return inherited_plan(job.experiment, fresh, parent), parent
 
 

@@ -155,7 +155,7 @@ def say_result(result: "TrainResult", options: Train) -> int:
         return START_AGAIN
     done = "is already finished" if result.was_finished else "finished"
     print(f"run {result.run.path} {done} at step {result.step:,}")
-    print_next(["sample", result.run.id, "--split", "test", *runs_arguments(options.runs)])
+    print_next(["sample", result.run.shortest_name(), "--split", "test", *runs_arguments(options.runs)])
     return 0
 
 
@@ -182,11 +182,13 @@ def _dry_run(options: Train) -> int:
     store = CellStore.open(options.store)
     blueprint = Blueprint(options.config, Cells.of(store))
     if options.config.init.source is not None:
-        from experiments.inheritance import check_frozen, check_parent, find_parent
+        from experiments.inheritance import check_frozen, check_parent, find_parent, inherited_blueprint, taken_over
 
         check_frozen(options.config.init.freeze, blueprint.parameters)
         parent = find_parent(options.config.init, options.runs)
         check_parent(parent, options.config, store.panel, blueprint.vocabulary)
+        print("\n".join([*taken_over(parent, store.panel, blueprint.vocabulary), ""]))
+        blueprint = inherited_blueprint(blueprint, store.panel, parent)
     print(describe(blueprint, on))
     return 0
 

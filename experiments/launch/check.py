@@ -1,9 +1,12 @@
 """What a cluster would refuse, or lose, after hours in its queue: refused before a job is written."""
 
 from data_pipelines.errors import InputError
+from data_pipelines.loader import parts_per_slab
 from experiments.accelerators import chips_of
 from experiments.commands.train import Train, check_options
 from experiments.launch.config import JobSetConfig, SlurmConfig
+from experiments.launch.jobset import slice_of
+from experiments.load import warn
 from lingshu_jax.buckets import in_bucket
 from lingshu_jax.parallel.choice import Demands, choose_mesh
 
@@ -38,6 +41,9 @@ def check_training(options: Train, launch: SlurmConfig | JobSetConfig, *, model_
             f"--runs {options.runs} would be inside of each pod, and lost with it. Pass a bucket that all of them see: "
             f"--runs gs://BUCKET/runs"
         )
+        if "://" not in str(options.store):
+            warn(f"--store {options.store} is a folder: it must be in the image, or be a bucket's URL (gs://...).")
+    parts_per_slab(options.config.training.batch_size, processes_of(launch))
     if model_known:
         _check_mesh(options, _devices(launch))
 
@@ -46,6 +52,13 @@ def _devices(launch: SlurmConfig | JobSetConfig) -> int:
     if isinstance(launch, SlurmConfig):
         return launch.nodes * launch.devices
     return launch.machines * launch.gpus if launch.topology is None else chips_of(launch.topology)[1]
+
+
+def processes_of(launch: SlurmConfig | JobSetConfig) -> int:
+    """How many processes the job has: one for each GPU under SLURM, one for each machine of a JobSet."""
+    if isinstance(launch, SlurmConfig):
+        return launch.nodes * launch.devices
+    return launch.machines if launch.topology is None else slice_of(launch.topology)[0]
 
 
 def _check_mesh(options: Train, devices: int) -> None:

@@ -5,6 +5,10 @@ import re
 
 _WORD = re.compile(r"[A-Za-z0-9][\w.:/+@-]*")
 _LABEL = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_MEMORY = re.compile(r"\d+[KMGT]?")
+_OPTION = re.compile(r"[a-z][a-z-]*(=[\w.,:/+@%&|\[\]()*-]+)?")
+_SHORTEST = 600
+"""Seconds between the beginning of a start and SIGTERM."""
 _TIME = re.compile(r"(\d+-)?\d{1,3}(:\d{2}){0,2}")
 
 
@@ -23,10 +27,17 @@ class SlurmConfig:
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    cpus: int | None = None
+    """CPUs of each process: they read and decode cells. The cluster's default, often one, where not given."""
+    memory: str | None = None
+    """Of each machine, as 200G; the cluster's default where not given."""
+    options: str = ""
+    """More #SBATCH options, separated by spaces: 'constraint=h100 reservation=ours'."""
     grace_seconds: int = 300
     """SIGTERM comes so long before the time limit: enough to save a checkpoint."""
     max_restarts: int = 100
-    """Starts after which a job with a killed task (status 137 or 143) is not queued again; status 75 always is."""
+    """Starts after which a job with a killed task (status 137 or 143), or one that was told to start again (75) before
+    half of its time was over, is not queued again; a job that has used its time always is."""
     setup: str = ""
     """Shell lines before the command: modules, an environment."""
     out: str | None = None
@@ -40,11 +51,24 @@ class SlurmConfig:
                 raise ValueError(f"launch.{name} {value!r} must be one word of letters, digits and . : / + @ - _")
         if not _TIME.fullmatch(self.time):
             raise ValueError(f"launch.time {self.time!r} is no SLURM time. Write HH:MM:SS or D-HH:MM:SS.")
-        if self.grace_seconds >= (limit := _seconds(self.time)):
+        if self.cpus is not None:
+            _check_counts(self, "cpus")
+        if self.memory is not None and not _MEMORY.fullmatch(self.memory):
+            raise ValueError(f"launch.memory {self.memory!r} is no size. Write it as 200G.")
+        for option in self.options.split():
+            if not _OPTION.fullmatch(option):
+                raise ValueError(f"launch.options: {option!r} is no #SBATCH option. Write NAME=VALUE, without --.")
+        if self.seconds - self.grace_seconds < _SHORTEST:
             raise ValueError(
-                f"launch.time {self.time} is {limit:,} seconds, and SIGTERM comes launch.grace_seconds "
-                f"{self.grace_seconds} before: every start would stop at once. Take a longer time, or a shorter grace."
+                f"launch.time {self.time} is {self.seconds:,} seconds, and SIGTERM comes launch.grace-seconds "
+                f"{self.grace_seconds} before: a start needs {_SHORTEST} seconds between to compile and make steps. "
+                f"Take a longer time, or a shorter grace."
             )
+
+    @property
+    def seconds(self) -> int:
+        """The time limit of one start."""
+        return _seconds(self.time)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -103,22 +103,30 @@ def _machines(config: JobSetConfig) -> tuple[int, dict[str, int], dict[str, str]
     """How many, what each asks for, and how GKE finds them."""
     if config.topology is None:
         return config.machines, {"nvidia.com/gpu": config.gpus}, {}
-    chip, chips = chips_of(config.topology)
+    machines, chip = slice_of(config.topology)
+    selector = {
+        "cloud.google.com/gke-tpu-accelerator": TPU_SLICES[chip],
+        "cloud.google.com/gke-tpu-topology": config.topology.partition(":")[2],
+    }
+    return machines, {"google.com/tpu": CHIPS_PER_MACHINE}, selector
+
+
+def slice_of(topology: str) -> tuple[int, str]:
+    """Machines of a TPU slice, and its chip.
+
+    Raises:
+        InputError: GKE has no such slice.
+    """
+    chip, chips = chips_of(topology)
     if chip.name not in TPU_SLICES:
-        raise InputError(f"--launch.topology {config.topology} is no TPU slice. Leave it out, and pass --launch.nodes.")
-    sizes = config.topology.partition(":")[2]
+        raise InputError(f"--launch.topology {topology} is no TPU slice. Leave it out, and pass --launch.nodes.")
+    sizes = topology.partition(":")[2]
     if len(sizes.split("x")) != chip.torus_axes or (chip.torus_axes == 2 and sizes not in FLAT_SLICES):
         some = f"one of {', '.join(FLAT_SLICES)}" if chip.torus_axes == 2 else "AxBxC, as 2x2x1 or 4x4x4"
-        raise InputError(
-            f"--launch.topology {config.topology}: GKE has no such slice. Slices of {chip.name} are {some}."
-        )
+        raise InputError(f"--launch.topology {topology}: GKE has no such slice. Slices of {chip.name} are {some}.")
     if chips % CHIPS_PER_MACHINE:
         raise InputError(
-            f"--launch.topology {config.topology} has {chips} chips; machines have {CHIPS_PER_MACHINE}. "
+            f"--launch.topology {topology} has {chips} chips; machines have {CHIPS_PER_MACHINE}. "
             f"Choose a multiple of {CHIPS_PER_MACHINE}."
         )
-    selector = {
-        "cloud.google.com/gke-tpu-accelerator": TPU_SLICES[chip.name],
-        "cloud.google.com/gke-tpu-topology": sizes,
-    }
-    return chips // CHIPS_PER_MACHINE, {"google.com/tpu": CHIPS_PER_MACHINE}, selector
+    return chips // CHIPS_PER_MACHINE, chip.name

@@ -20,13 +20,12 @@ set -e
 trap ':' TERM
 task='trap : TERM; "$@"; status=$?; case $status in 1|2) exit $((200 + status));; esac; exit $status'
 status=0
-srun --kill-on-bad-exit=0 --wait={grace} bash -c "$task" task {command} || status=$?
+srun{cpus} --kill-on-bad-exit=0 --wait={grace} bash -c "$task" task {command} || status=$?
 
 again=no
 case "$status" in
-  {again}) again=yes ;;
-  137|143)  # a task was killed, by the system or with its machine: not for ever
-    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then again=yes; fi ;;
+  {again}|137|143)  # stopped by the time limit, or killed with a task or a machine: the latter not for ever
+    if [ "$SECONDS" -ge {half} ] || [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then again=yes; fi ;;
   201|202) status=$((status - 200)) ;;
 esac
 if [ "$again" = yes ]; then
@@ -45,6 +44,8 @@ def render(config: SlurmConfig, command: Sequence[str]) -> str:
         "nodes": config.nodes,
         "ntasks-per-node": config.devices,
         "gpus-per-node": config.devices,
+        "cpus-per-task": config.cpus,
+        "mem": config.memory,
         "time": config.time,
         "partition": config.partition,
         "account": config.account,
@@ -54,8 +55,11 @@ def render(config: SlurmConfig, command: Sequence[str]) -> str:
         "signal": f"TERM@{config.grace_seconds}",
     }
     lines = [f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None]
+    lines += [f"#SBATCH --{option}" for option in config.options.split()]
     return _SCRIPT.format(
         directives="\n".join([*lines, "#SBATCH --requeue"]),
+        cpus=f" --cpus-per-task={config.cpus}" if config.cpus else "",  # srun does not take it from sbatch
+        half=config.seconds // 2,
         setup=f"{config.setup.strip()}\n" if config.setup.strip() else "",
         command=shlex.join(command),
         grace=config.grace_seconds,

@@ -45,6 +45,13 @@ def test_few_cells_per_chip_come_with_three_ways_out(capsys):
     assert "--training.batch-size 2048 --optimizer.learning-rate 0.00085" in said  # 3e-4 * sqrt(8)
 
 
+def test_what_does_not_fit_comes_with_ways_that_there_are(capsys):
+    said = dry_run(capsys, "paper-s8", "--topology", "v5e:1x1")
+    assert "this does not fit. Use more devices, or take a step in more parts (--training.microbatches 2)." in said
+    said = dry_run(capsys, "paper-s8", "--topology", "v5e:1x1", "--training.microbatches", "8")
+    assert "does not fit" not in said
+
+
 REFUSED = {
     "an impossible mesh": (["paper-s8", "--dry-run", "--devices", "8", "--mesh.tensor", "4"], "Nearest: --mesh.data"),
     "too many chips": (["paper-s8", "--dry-run", "--topology", "v5p:8x8x16"], "Use 640 devices"),

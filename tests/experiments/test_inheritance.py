@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from data_pipelines import CellStore, load_split, load_statistics
 from experiments import load_run
@@ -25,6 +26,7 @@ from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.parallel.mesh import make_mesh
 from lingshu_jax.tokens import ABSENT
 from lingshu_jax.training.checkpoint import Checkpoints
+from lingshu_jax.training.inherit import parameter_name
 from lingshu_jax.training.optimizer import make_optimizer
 from tests.experiments.conftest import COLUMNS, TINY_MODEL
 
@@ -155,8 +157,19 @@ def test_known_genes_are_predicted_as_before_where_only_genes_went(screen_file, 
     np.testing.assert_allclose(bound(child, tokens[:, place], masked[:, place], conditions), expected, rtol=1e-5)
 
 
-def test_it_trains_on_other_genes_and_labels_and_tells_where_it_comes_from(changed, runs):
+def test_it_trains_on_other_genes_and_labels_and_tells_where_it_comes_from(changed, runs, capsys):
+    assert run(arguments(changed, runs, "--dry-run", "--init.freeze", "w_down")) == 0
+    planned = capsys.readouterr().out
     assert run(arguments(changed, runs, "--run", "tuned")) == 0
+    told = "begins with perturb/tiny, step 12: it knows 55 of 67 genes, 12 are new; 5 of its own are not in the store"
+    for said in (planned, capsys.readouterr().out):
+        assert told in said and "labels known, 1 new (AAA_NEW)" in said
+    weights = {line.split()[0]: line.split()[1] for line in planned.splitlines() if len(line.split()) > 2}
+    for name, leaf in parameters(load_run("tuned", runs=runs).model):
+        assert weights[name] == f"{leaf.size:,}", name
+    assert [line for line in planned.splitlines() if line.endswith(", frozen")] == [
+        line for line in planned.splitlines() if line.split()[:1] == ["w_down"]
+    ]
     record = json.loads((find_run("tuned", runs).path / "config.json").read_text())["parent"]
     assert record["run"] == str(find_run("tiny", runs).path) and record["step"] == 12 and len(record["hash"]) == 16
     tuned = load_run("tuned", runs=runs)
@@ -166,6 +179,12 @@ def test_it_trains_on_other_genes_and_labels_and_tells_where_it_comes_from(chang
     table = pd.DataFrame({"cell_line": ["line_A"], "target_gene": ["AAA_NEW"], "n_cells": [2]})
     assert tuned.sample(table).shape == (2, 67)
     assert run(arguments(changed, runs, "--run", "tuned")) == 0  # the same command knows the run
+
+
+def parameters(model) -> list[tuple[str, np.ndarray]]:
+    """Parameters by dotted name."""
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    return [(parameter_name(path), np.asarray(leaf)) for path, leaf in leaves]
 
 
 FOUR_STEPS = ["--training.steps", "4", "--init.freeze", "blocks"]

@@ -89,13 +89,31 @@ def test_the_job_is_queued_again_when_every_task_may_go_on(tmp_path, statuses, s
         assert (tmp_path / "scontrol.txt").read_text() == "requeue 17\n"
 
 
-def test_a_task_that_is_killed_again_and_again_ends_the_job(tmp_path):
+@pytest.mark.parametrize("statuses", ["137 75", "75"])
+def test_a_job_that_ends_early_again_and_again_is_not_queued_for_ever(tmp_path, statuses):
     path = script(tmp_path, "--launch.max-restarts", "3")
-    start(path, "75", restarts=3)
+    start(path, statuses, restarts=2)
     assert (tmp_path / "scontrol.txt").exists()
     (tmp_path / "scontrol.txt").unlink()
-    start(path, "137 75", restarts=3)
+    start(path, statuses, restarts=3)
     assert not (tmp_path / "scontrol.txt").exists()
+
+
+def test_a_job_that_has_used_its_time_is_queued_however_often_it_was(tmp_path):
+    path = script(tmp_path, "--launch.max-restarts", "3", "--launch.time", "2:00:00")
+    text = path.read_text()
+    assert '"$SECONDS" -ge 3600' in text
+    path.write_text(text.replace("status=0\n", "SECONDS=3601 status=0\n", 1))  # bash counts on from there
+    start(path, "75", restarts=99)
+    assert (tmp_path / "scontrol.txt").exists()
+
+
+def test_cpus_memory_and_other_options_are_asked_for(tmp_path):
+    more = ["--launch.cpus", "12", "--launch.memory", "200G", "--launch.options", "constraint=h100 exclusive"]
+    text = script(tmp_path, *more).read_text()
+    for line in ("--cpus-per-task=12", "--mem=200G", "--constraint=h100", "--exclusive"):
+        assert f"#SBATCH {line}\n" in text
+    assert "srun --cpus-per-task=12 " in text
 
 
 def test_arguments_arrive_as_they_were_given(tmp_path):
@@ -111,6 +129,10 @@ def test_a_setup_that_fails_starts_nothing(tmp_path):
 
 
 REFUSED = {
+    "no time to compile": ["launch", "slurm", *TRAIN, "--launch.time", "00:10:00"],
+    "more processes than cells": ["launch", "slurm", *TRAIN, "--launch.nodes", "64"],
+    "no size": ["launch", "slurm", *TRAIN, "--launch.memory", "much"],
+    "an option that is none": ["launch", "slurm", *TRAIN, "--launch.options", "--wrap=rm"],
     "a cluster that is not known": ["launch", "slrum", *TRAIN],
     "no store": ["launch", "slurm", "paper-s8"],
     "an unknown experiment": ["launch", "slurm", "papers8", "--store", "x"],

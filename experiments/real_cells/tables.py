@@ -1,0 +1,59 @@
+"""All tables of the page, from what is found of the tasks; nothing is typed."""
+
+import shlex
+from collections.abc import Sequence
+
+from experiments.real_cells.found import Found, find
+from experiments.real_cells.plan import Plan
+from experiments.real_cells.reading import Reading
+from experiments.real_cells.task import Task
+
+COMMANDS = "commands"
+"""Name of the list of commands behind the runs."""
+
+
+def tables(plan: Plan, tasks: Sequence[Task]) -> dict[str, list[str]]:
+    """Name of a table -> its lines. A table none of whose runs is there is left out, so the page keeps it."""
+    found = {task.experiment: [one for split in task.splits if (one := find(plan, task, split))] for task in tasks}
+    places: dict[str, tuple[Reading, list[Task]]] = {}
+    for task in tasks:
+        for reading in task.reads:
+            places.setdefault(reading.place(task), (reading, []))[1].append(task)
+    lines = {}
+    for name, (reading, theirs) in places.items():
+        there = [one for task in theirs for one in found[task.experiment]]
+        if there:
+            lines[name] = [*reading.table(there).lines(), "", *_sources(theirs, found)]
+    everything = [one for of_task in found.values() for one in of_task]
+    if everything:
+        lines[COMMANDS] = _commands(plan, everything)
+    return lines
+
+
+def _sources(tasks: Sequence[Task], found: dict[str, list[Found]]) -> list[str]:
+    """The command of a table's rows, and the runs that are missing."""
+    names = shlex.join(task.experiment for task in tasks if found[task.experiment])
+    missing = []
+    for task in tasks:
+        there = {one.split.name for one in found[task.experiment]}
+        splits = [split.name for split in task.splits if split.name not in there]
+        if splits:
+            missing.append(task.experiment + ("" if len(task.splits) == 1 else f" ({', '.join(splits)})"))
+    lines = [f"`lingshu results --data DATA --only {names}`"]
+    return lines + (["", f"Not run: {', '.join(missing)}."] if missing else [])
+
+
+def _commands(plan: Plan, found: Sequence[Found]) -> list[str]:
+    """What trained and evaluated every run, as it would be typed with the default folder of runs."""
+    import dataclasses
+    import pathlib
+
+    shown = dataclasses.replace(plan, runs=pathlib.Path("runs"), data=pathlib.Path("DATA"))
+    lines = ["```sh"]
+    for store in dict.fromkeys(tuple(shown.ingest(one.task)) for one in found):
+        lines.append(shlex.join(["lingshu", *store]))
+    for one in found:
+        lines += ["", f"# {one.run.id}: split {one.split.name}, {one.split.kind}"]
+        lines.append(shlex.join(["lingshu", *shown.train(one.task, one.split)]))
+        lines.append(shlex.join(["lingshu", *shown.evaluate(one.task, one.run, 0)]))
+    return [*lines, "```"]

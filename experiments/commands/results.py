@@ -86,7 +86,7 @@ def _run(options: Results, plan: "Plan", tasks: "list[Task]") -> int:
     from experiments.real_cells.work import StoppedEarly, complete, missing
 
     jobs = [(task, split) for task in tasks for split in task.splits]
-    failed = 0
+    failed, written = 0, False
     for number, (task, split) in enumerate(jobs, 1):
         try:
             if not missing(plan, task, split):
@@ -100,7 +100,9 @@ def _run(options: Results, plan: "Plan", tasks: "list[Task]") -> int:
             print(f"lingshu results: {task.experiment}, split {split.name}: {error}", file=sys.stderr, flush=True)
             continue
         _write(options, plan)
-    _write(options, plan)
+        written = True
+    if not written:
+        _write(options, plan)
     return BAD_INPUT if failed else 0
 
 

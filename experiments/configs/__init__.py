@@ -29,6 +29,10 @@ EXPERIMENTS = {
     "pbmc-ifnb-9k-genes": "pbmc_ifnb_9k_genes",
     "paper-s8": "paper_s8",
     "paper-s32": "paper_s32",
+    "paper-pbmc": "paper_pbmc",
+    "paper-tissues": "paper_tissues",
+    "paper-vcc-h1": "paper_vcc_h1",
+    "paper-parse-cytokine": "paper_parse_cytokine",
 }
 
 

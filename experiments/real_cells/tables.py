@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from experiments.real_cells.found import Found, find
 from experiments.real_cells.plan import Plan
-from experiments.real_cells.reading import Reading
+from experiments.real_cells.reading import Reading, Table
 from experiments.real_cells.task import Task
 
-COMMANDS = "commands"
-"""Name of the list of commands behind the runs."""
+DATA, COMMANDS = "data", "commands"
+"""Names of the table of data sets, and of the list of commands behind the runs."""
 
 
 def tables(plan: Plan, tasks: Sequence[Task]) -> dict[str, list[str]]:
@@ -19,15 +19,26 @@ def tables(plan: Plan, tasks: Sequence[Task]) -> dict[str, list[str]]:
     for task in tasks:
         for reading in task.reads:
             places.setdefault(reading.place(task), (reading, []))[1].append(task)
-    lines = {}
+    lines: dict[str, list[str]] = {}
     for name, (reading, theirs) in places.items():
         there = [one for task in theirs for one in found[task.experiment]]
         if there:
             lines[name] = [*reading.table(there).lines(), "", *_sources(theirs, found)]
     everything = [one for of_task in found.values() for one in of_task]
-    if everything:
-        lines[COMMANDS] = _commands(plan, everything)
-    return lines
+    return {DATA: _data_sets(tasks), **lines, COMMANDS: _commands(plan, everything)} if everything else {}
+
+
+def _data_sets(tasks: Sequence[Task]) -> list[str]:
+    """Every file, what its columns mean, where it comes from, and the tasks on it."""
+    rows = []
+    for data in dict.fromkeys(task.data for task in tasks):
+        names = ", ".join(task.experiment for task in tasks if task.data == data)
+        columns = data.columns
+        roles = [f"`{column}`" for column in columns.context]
+        if columns.perturbation:
+            roles.append(f"`{columns.perturbation}` (control `{', '.join(columns.control)}`)")
+        rows.append((f"`{data.file}`", data.about, ", ".join(roles) or "none", data.source, names))
+    return Table(("file", "what it is", "conditions in obs", "carried by", "tasks"), tuple(rows)).lines()
 
 
 def _sources(tasks: Sequence[Task], found: dict[str, list[Found]]) -> list[str]:

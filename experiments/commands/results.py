@@ -52,10 +52,14 @@ def run(arguments: Sequence[str]) -> int:
     from experiments.real_cells.plan import Plan
     from experiments.real_cells.tasks import chosen_tasks
 
+    if options.draws < 2 or options.bound_cells < 1:
+        raise InputError("--draws must be >= 2 and --bound-cells >= 1.")
     tasks = chosen_tasks(options.only)
     read_page(options.out)
     bound = ("--draws", str(options.draws), "--bound-cells", str(options.bound_cells))
     plan = Plan(runs=options.runs, data=options.data, training=tuple(settings), evaluation=bound)
+    for task in tasks:
+        plan.experiment(task, task.splits[0])  # wrong settings are told now, not after hours
     if options.tables:
         _write(options, plan)
         return 0

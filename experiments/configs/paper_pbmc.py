@@ -6,8 +6,8 @@
     lingshu evaluate RUN --whole --n 10000
 
 The file is `DATA`; `controls.yaml` is a manifest that keeps its untreated cells, `keep: {cytokine: [PBS]}`
-(docs/data.md). Cost: a pod's; `--dry-run` prints parameters and memory on any machine. Expected: the paper's table (section 7): MMD
-.0088, 1-Wasserstein .0064, iLISI .91; compare only on equal numbers of cells, by one definition.
+(docs/data.md). Cost: a pod's; `--dry-run` prints parameters and memory on any machine. Expected: the paper's table
+(section 7): MMD .0088, 1-Wasserstein .0064, iLISI .91; compare only on equal numbers of cells, by one definition.
 """
 
 import dataclasses

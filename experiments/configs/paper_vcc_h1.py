@@ -9,8 +9,8 @@
 
 The files are `DATA` and, as in the paper, other screens limited to its targets; `h1.toml` lists the targets that are
 held out in H1, in STATE's format (docs/data.md). Cost: a pod's; `--dry-run` prints parameters and memory on any
-machine. Expected: the paper's columns (section 7): DES .216, PDS .748, MAE .052, Spearman #DEG .394, Spearman LFC .331, AUPRC
-.272, Pearson-delta .306.
+machine. Expected: the paper's columns (section 7): DES .216, PDS .748, MAE .052, Spearman #DEG .394, Spearman LFC .331,
+AUPRC .272, Pearson-delta .306.
 """
 
 import dataclasses

@@ -29,7 +29,12 @@ REAL = os.environ.get("LINGSHU_REAL_CELLS")
 COLUMNS = Columns(context=("cell_line",), perturbation="target_gene", control=("non-targeting",), batch="gem_group")
 SCREEN = DataSet(file="screen.h5ad", columns=COLUMNS, about="a simulated screen", source="lingshu simulate")
 ELSEWHERE = DataSet(file="elsewhere.h5ad", columns=Columns(), about="other cells", source="the package of elsewhere")
-ONE = Task(experiment="tiny-one", data=SCREEN, reads=(Bounds(), LeftOut(columns=(("mae", ("mean_effect",)),))))
+ONE = Task(
+    experiment="tiny-one",
+    data=SCREEN,
+    reads=(Bounds(), LeftOut(columns=(("mae", ("mean_effect",)),))),
+    evaluation=("--n", "match"),
+)
 TWO = Task(experiment="tiny-two", data=SCREEN, reads=(Bounds(), Populations()), seeds=2)
 THREE = Task(experiment="tiny-three", data=ELSEWHERE, reads=(Bounds(),))
 FAST = "--draws 2 --bound-cells 40 --training.steps 4 --training.save-every 2".split()

@@ -46,8 +46,7 @@ class LeftOut:
         scored = [row for _, row in rows if row.scored]
         if len(scored) > 1:
             lines += self._means(scored)
-        notes = tuple(f"{condition_name(row)} is not scored: {row.reason}." for _, row in rows if not row.scored)
-        return Table(("left out", "real cells", *heads, *RUN_COLUMNS), tuple(lines), notes)
+        return Table(("left out", "real cells", *heads, *RUN_COLUMNS), tuple(lines), _not_scored(rows))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(metric, method) of every column of scores."""
@@ -76,6 +75,15 @@ def held_out_conditions(found: "Found") -> "list[ConditionRow]":
     """Perturbed conditions with real held-out cells, in order of their names."""
     table = found.first.effects
     return [] if table is None else [row for row in table.conditions if row.n_real]
+
+
+def _not_scored(rows: "Sequence[tuple[Found, ConditionRow]]") -> tuple[str, ...]:
+    """A line per reason."""
+    named: dict[str, list[str]] = {}
+    for _, row in rows:
+        if not row.scored:
+            named.setdefault(row.reason, []).append(condition_name(row))
+    return tuple(f"Not scored ({reason}): {'; '.join(names)}." for reason, names in named.items())
 
 
 def value_of(row: "ConditionRow", metric: str, method: str) -> float | None:

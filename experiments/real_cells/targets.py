@@ -20,13 +20,16 @@ class LeftOutTargets(LeftOut):
     """A row per target; the mean PDS of all is tested by drawing the rank of each at random."""
 
     refused: tuple[str, ...] = ()
-    """Perturbations that cannot be asked for so: their targets have no features."""
+    """Perturbations that cannot be asked for so: their targets are no genes of the panel."""
 
     def table(self, found: "Sequence[Found]") -> Table:
         table = super().table(found)
         notes = [self._test(found, method) for metric, method in self.pairs() if metric == "pds"]
         if self.refused:
-            notes.append(f"No features, hence refused by name (`--unseen features`): {', '.join(self.refused)}.")
+            notes.append(
+                f"Not left out, because their targets are no genes of the panel and so have no features (`--unseen "
+                f"features` refuses them by name): {', '.join(self.refused)}."
+            )
         return dataclasses.replace(table, notes=(*table.notes, *filter(None, notes)))
 
     def _test(self, found: "Sequence[Found]", method: str) -> str:

@@ -51,10 +51,14 @@ def tiny_two() -> Experiment:
     return dataclasses.replace(tiny_one(), name="tiny-two", data=DataConfig(context=False, perturbation=False))
 
 
+def tiny_three() -> Experiment:
+    return dataclasses.replace(tiny_two(), name="tiny-three")
+
+
 @pytest.fixture
 def two_tasks(monkeypatch, screen_file, tmp_path):
     """Arguments of a call on two tasks of a folder with the screen's file, and one whose file is missing."""
-    for name, make in (("tiny_one", tiny_one), ("tiny_two", tiny_two), ("tiny_three", tiny_two)):
+    for name, make in (("tiny_one", tiny_one), ("tiny_two", tiny_two), ("tiny_three", tiny_three)):
         monkeypatch.setattr(demo, name, make, raising=False)
         monkeypatch.setitem(EXPERIMENTS, name.replace("_", "-"), f"demo.{name}")
     monkeypatch.setattr(tasks, "all_tasks", lambda: {task.experiment: task for task in (ONE, TWO, THREE)})

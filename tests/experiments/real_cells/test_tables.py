@@ -74,7 +74,7 @@ def test_left_out_conditions_are_averaged_and_paired(found):
     assert lines["mean of 2"]["Pearson-delta: mean effect"] == "0.550"
     assert lines["model minus this"]["Pearson-delta: mean effect"].startswith("0.150 [")
     assert lines["d2, t: stim"]["Pearson-delta: model"] == "n/a"
-    assert table.notes == ("d2, t: stim is not scored: fewer than 30 real held-out cells.",)
+    assert table.notes == ("Not scored (fewer than 30 real held-out cells): d2, t: stim.",)
     assert "| d0, t: stim | 40 | 0.800 | 0.600 |" in table.lines()[2]
 
 
@@ -90,7 +90,7 @@ def test_left_out_targets_are_tested_together(found):
     runs = [found(evaluation(effects=effects(condition("c", name, {"model": {"pds": 1.0}})))) for name in "xyz"]
     table = LeftOutTargets(columns=(("pds", ()),), refused=("NOPE",)).table(runs)
     assert table.notes[0].startswith("PDS of model: mean 1.000 of 3 targets, each ranked among 12 perturbations")
-    assert "refused by name" in table.notes[-1] and "NOPE" in table.notes[-1]
+    assert "refuses them by name" in table.notes[-1] and table.notes[-1].endswith("NOPE.")
 
 
 def test_random_ranks_reach_chance_half_the_time_and_the_top_as_often_as_counted():

@@ -46,7 +46,9 @@ class LeftOut:
         scored = [row for _, row in rows if row.scored]
         if len(scored) > 1:
             lines += self._means(scored)
-        return Table(("left out", "real cells", *heads, *RUN_COLUMNS), tuple(lines), _not_scored(rows))
+        return Table(
+            ("left out", "real cells", *heads, *RUN_COLUMNS), tuple(lines), not_scored([row for _, row in rows])
+        )
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(metric, method) of every column of scores."""
@@ -77,10 +79,10 @@ def held_out_conditions(found: "Found") -> "list[ConditionRow]":
     return [] if table is None else [row for row in table.conditions if row.n_real]
 
 
-def _not_scored(rows: "Sequence[tuple[Found, ConditionRow]]") -> tuple[str, ...]:
-    """A line per reason."""
+def not_scored(rows: "Sequence[ConditionRow]") -> tuple[str, ...]:
+    """The conditions that are listed only, a line per reason."""
     named: dict[str, list[str]] = {}
-    for _, row in rows:
+    for row in rows:
         if not row.scored:
             named.setdefault(row.reason, []).append(condition_name(row))
     return tuple(f"Not scored ({reason}): {'; '.join(names)}." for reason, names in named.items())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.real_cells.reading import RUN_COLUMNS, Table, interval, number, run_cells
-from experiments.real_cells.responses import held_out_conditions, value_of
+from experiments.real_cells.responses import held_out_conditions, not_scored, value_of
 
 if TYPE_CHECKING:
     from experiments.evaluation.results import ConditionRow
@@ -31,11 +31,12 @@ class SeenEffects:
         scores += [f"less mean effect: {name.replace('_', ' ')}" for name in METHODS]
         scores += [f"PDS: {name.replace('_', ' ')}" for name in METHODS[:3]]
         lines = []
+        notes = not_scored([row for one in found for row in held_out_conditions(one)])
         for one in found:
             rows = {row.perturbation: row for row in held_out_conditions(one)}
             lines += [self._row(one, rows[name]) for name in self.strong if name in rows]
             lines += self._average(one)
-        return Table(("perturbation", "real cells", *scores, *RUN_COLUMNS), tuple(lines))
+        return Table(("perturbation", "real cells", *scores, *RUN_COLUMNS), tuple(lines), notes)
 
     def _row(self, found: "Found", row: "ConditionRow") -> tuple[str, ...]:
         delta = [value_of(row, "pearson_delta", name) for name in METHODS]

@@ -1,5 +1,7 @@
 """All tables of the page, from what is found of the tasks; nothing is typed."""
 
+import dataclasses
+import pathlib
 import shlex
 from collections.abc import Sequence
 
@@ -56,9 +58,6 @@ def _sources(tasks: Sequence[Task], found: dict[str, list[Found]]) -> list[str]:
 
 def _commands(plan: Plan, found: Sequence[Found]) -> list[str]:
     """What trained and evaluated every run, as it would be typed with the default folder of runs."""
-    import dataclasses
-    import pathlib
-
     shown = dataclasses.replace(plan, runs=pathlib.Path("runs"), data=pathlib.Path("DATA"))
     lines = ["```sh"]
     for store in dict.fromkeys(tuple(shown.ingest(one.task)) for one in found):
@@ -66,5 +65,6 @@ def _commands(plan: Plan, found: Sequence[Found]) -> list[str]:
     for one in found:
         lines += ["", f"# {one.run.id}: split {one.split.name}, {one.split.kind}"]
         lines.append(shlex.join(["lingshu", *shown.train(one.task, one.split)]))
-        lines.append(shlex.join(["lingshu", *shown.evaluate(one.task, one.run, 0)]))
+        seeds = [evaluation.seed for evaluation in one.evaluations]
+        lines += [shlex.join(["lingshu", *shown.evaluate(one.task, one.run, seed)]) for seed in seeds]
     return [*lines, "```"]

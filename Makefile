@@ -1,6 +1,6 @@
 # Every target sets itself up: `make demo` and `make test` work as the only command after a clone.
 #
-#   DATA   h5ad files            STORE  the cell store         EXP    experiment to train
+#   DATA   h5ad files, a folder  STORE  the cell store         EXP    experiment to train
 #   RUN    a run's reference     RUNS   folder of run folders  OUT    where a result goes
 #   SET    more options, as on the command line: SET="--training.steps 500 --mesh.fsdp 4"
 #   ACCEL  cpu, cuda or tpu      PYTHON a python >= 3.12
@@ -26,7 +26,7 @@ DEMO    := demo
 
 help:
 	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
-	@echo "targets: install demo test lint inspect ingest train sample eval report runs ui bench check-tpu clean"
+	@echo "targets: install demo test lint inspect ingest train sample eval report runs ui bench check-tpu results clean"
 
 install: $(STAMP)
 
@@ -94,8 +94,11 @@ check-tpu: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --target $(VENV)/tpu libtpu
 	PYTHONPATH=$(VENV)/tpu $(BIN)/python -m experiments.check_tpu $(SET)
 
+results: install
+	$(LINGSHU) results $(if $(DATA),--data $(DATA),--tables) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
+
 # Names that are promised, and not built in this version.
-results chaos fuzz:
+chaos fuzz:
 	@echo "make $@ is not part of version $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lingshu_jax/__init__.py); see CHANGELOG.md." >&2; exit 2
 
 clean:

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -37,6 +37,9 @@ class HeldOut:
     """Share of each context's control cells that goes into test, 0..1."""
     control_val: float = 0.1
     """Share of each context's control cells that goes into val, 0..1."""
+    controls_of: Literal["all", "held out"] = "all"
+    """Contexts whose controls are shared out: all, or those of which a condition is held out; the others' are trained
+    on."""
 
     def __post_init__(self) -> None:
         if not (0 < self.test < 1 and self.val >= 0 and 0 <= self.control_test + self.control_val < 1):
@@ -171,8 +174,10 @@ def _may_leave(conditions: Conditions, part: np.ndarray, i: int | np.intp) -> bo
 def whole_conditions(kind: HeldOut, conditions: Conditions, part: np.ndarray, rng: np.random.Generator) -> Assignment:
     """Cells go where their condition goes; controls are split within every context."""
     cells = part[conditions.of_cell]
-    split_controls(conditions, cells, kind.control_test, kind.control_val, rng)
     held_out = np.flatnonzero(part != TRAIN)
+    theirs = {conditions.context(i) for i in held_out}
+    shared = {c for c in map(conditions.context, range(len(part))) if kind.controls_of == "all" or c in theirs}
+    split_controls(conditions, cells, kind.control_test, kind.control_val, rng, shared)
     return Assignment(cells, tuple(conditions.describe(i, part[i]) for i in held_out))
 
 

@@ -1,6 +1,7 @@
 """What every kind of split works with: the parts, and the table of conditions."""
 
 import dataclasses
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,9 +78,18 @@ def perturbed_conditions(store: "CellStore") -> Conditions:
     )
 
 
-def split_controls(conditions: Conditions, part: np.ndarray, test: float, val: float, rng: np.random.Generator) -> None:
-    """Move shares of every context's control cells into test and val, in place: evaluation needs unseen controls."""
+def split_controls(
+    conditions: Conditions,
+    part: np.ndarray,
+    test: float,
+    val: float,
+    rng: np.random.Generator,
+    contexts: Container[tuple[str, ...]],
+) -> None:
+    """Move shares of these contexts' control cells into test and val, in place: evaluation needs unseen controls."""
     for condition in np.flatnonzero(conditions.control):
+        if conditions.context(condition) not in contexts:
+            continue
         cells = rng.permutation(np.flatnonzero(conditions.of_cell == condition))
         n_test, n_val = round(test * len(cells)), round(val * len(cells))
         part[cells[:n_test]] = TEST

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "compare a run's samples with held-out cells and baselines",
     "report": "write a run's evaluations into one page",
     "runs": "list runs",
+    "results": "train and evaluate on real cells, and write the page of results",
 }
 BAD_INPUT = 2
 INTERRUPTED = 130

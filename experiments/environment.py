@@ -1,6 +1,7 @@
 """What a run computed on: versions, devices, platform; no host names and no paths."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 from typing import Any
@@ -23,6 +24,7 @@ def describe() -> dict[str, Any]:
         "device": devices[0].device_kind,
         "devices": len(devices),
         "processes": jax.process_count(),
+        "cores": len(os.sched_getaffinity(0)),
     }
 
 

@@ -55,6 +55,10 @@ class Evaluate:
     challenge: bool = True
     """Score perturbations by cell-eval2 as well: the paper's seven columns and those of VCC 2026. Takes most of the
     time of an evaluation."""
+    min_cells: int = 30
+    """Real held-out cells that a condition needs to be scored; one with fewer is listed."""
+    min_controls: int = 20
+    """Held-out controls that its context needs: one half is for the prediction, the other for the truth."""
     target_genes: bool = True
     """A perturbation named like a gene is that gene, which PDS leaves out; not so for cytokines and drugs."""
     out: Place | None = None
@@ -78,19 +82,31 @@ class Evaluate:
         return EvaluationSettings(**{name: getattr(self, name) for name in names})
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Evaluate, save, and print the headline."""
+def parse_options(arguments: Sequence[str]) -> Evaluate:
+    """Options, with the sampler of the run's experiment as the default.
+
+    Raises:
+        InputError: an option is unknown or has no possible value.
+    """
     default = Evaluate(run=tyro.MISSING, sampler=default_sampler(arguments))
     options: Evaluate = parse(
         Evaluate, arguments, prog="lingshu evaluate", description="Compare a run with held-out cells.", default=default
     )
     if options.draws < 2 or options.bound_cells < 1:
         raise InputError("--draws must be >= 2 and --bound-cells >= 1.")
+    if options.min_cells < 2 or options.min_controls < 2:
+        raise InputError("--min-cells and --min-controls must be >= 2: replicates are halves.")
+    return options
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Evaluate, save, and print the headline."""
+    options = parse_options(arguments)
     if options.whole:
         from experiments.commands.whole_evaluation import evaluate_whole
 
         return evaluate_whole(options)
-    _check_unused(options, default)
+    _check_unused(options)
 
     from experiments.commands.recording import recording
     from experiments.runs import find_checkpoint
@@ -129,8 +145,9 @@ def say(evaluation: "Evaluation", out: Folder, *, was_there: bool = False) -> No
     print(f"{out} holds this evaluation already (--again makes it anew)" if was_there else f"saved in {out}")
 
 
-def _check_unused(options: Evaluate, default: Evaluate) -> None:
+def _check_unused(options: Evaluate) -> None:
     """Refuse options that only the whole job has a use for."""
+    default = Evaluate(run=options.run, sampler=default_sampler([options.run, "--runs", str(options.runs)]))
     for name in ("out", "n", "unseen", "prior", "distributed", "sampler"):
         if getattr(options, name) != getattr(default, name):
             raise InputError(f"--{name} is for the whole job, which draws cells and writes the report: pass --whole.")

@@ -1,5 +1,7 @@
 """`lingshu evaluate RUN --whole`: cells, metrics, baselines and report in one job; what is done already is skipped."""
 
+import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 from data_pipelines.errors import InputError
@@ -55,6 +57,7 @@ def _draw_and_evaluate(
     from experiments.evaluation.job import evaluate_run, there_already
     from lingshu_jax.parallel.distributed import lead
 
+    started = time.monotonic()
     folder, settings, name = loaded.folder, options.settings(), request_name(options.split, request)
     out, samples = folder.evaluations / name, folder.samples / f"{name}.h5ad"
     there = None if options.again else there_already(out, request.hash, settings, part=options.split, run=folder)
@@ -70,5 +73,6 @@ def _draw_and_evaluate(
         found = evaluate_run(
             folder, file, settings, part=options.split, run=loaded, store_path=options.store, progress=progress
         )
+    found = dataclasses.replace(found, seconds=time.monotonic() - started)
     found.save(out)
     say(found, out)

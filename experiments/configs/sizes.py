@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from experiments.accelerators import accelerator_visible
-from experiments.experiment import Experiment
+from experiments.experiment import DataConfig, Experiment
 from lingshu_jax.model import DenoiserConfig, DepthNB, KeepAll, LowRankFactors
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
 
@@ -27,8 +27,8 @@ def choose_size(shape: DataShape) -> Size:
     return "base" if shape.cells >= 100_000 else "small"
 
 
-def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experiment:
-    """An experiment on one's own data at a size, with everything else at its default."""
+def sized_experiment(name: str, size: Size | None, shape: DataShape, steps: int | None = None) -> Experiment:
+    """An experiment at a size, with everything else at its default; `steps` other than the size's."""
     size = size or choose_size(shape)
     # On a CPU attention is most of a step on a wide panel: half the positions cost a quarter of it.
     slots = 8 if shape.genes <= 4096 else 64 if size == "tiny" else 32
@@ -44,11 +44,12 @@ def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experime
         "small": DenoiserConfig(width=256, blocks=6, heads=4, ffn_width=1024, **common),
         "base": DenoiserConfig(width=640, blocks=13, heads=10, ffn_width=2560, **common),
     }
-    learning_rate, warmup, steps, batch = {
+    learning_rate, warmup, usual, batch = {
         "tiny": (3e-3, 50, 1_000, 64),
         "small": (1e-3, 500, 20_000, 128),
         "base": (3e-4, 1_000, 100_000, 256),
     }[size]
+    steps = steps or usual
     every = max(steps // 10, 1)
     return Experiment(
         name=name,
@@ -64,3 +65,8 @@ def sized_experiment(name: str, size: Size | None, shape: DataShape) -> Experime
             save_every=every,
         ),
     )
+
+
+def without_labels(experiment: Experiment, name: str) -> Experiment:
+    """The experiment told nothing of a cell, on a store that has labels: what they are worth is told by comparison."""
+    return dataclasses.replace(experiment, name=name, data=DataConfig(context=False, perturbation=False, numbers=False))

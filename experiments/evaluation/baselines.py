@@ -153,6 +153,40 @@ class PerturbationTransfer(_Drawn):
 
 
 @dataclasses.dataclass(frozen=True)
+class TransferWithin(_Drawn):
+    """Control of the context + mean delta of the same perturbation over the other contexts with the same label in one
+    column: the same cell type of other donors."""
+
+    training: TrainingEffects
+    column: str
+
+    @property
+    def name(self) -> str:
+        return transfer_within(self.column)
+
+    @classmethod
+    def fit_all(cls, training: TrainingEffects) -> "list[TransferWithin]":
+        """One per context column; none where there is a single one, whose labels no two contexts share."""
+        columns = training.context_columns
+        return [cls(training, column) for column in columns] if len(columns) > 1 else []
+
+    def predict(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        control = self.training.pseudobulk(context, CONTROL)
+        alike = [
+            key
+            for key in self.training.perturbed
+            if key[1] == perturbation and key[0] != context and self._label(key[0]) == self._label(context)
+        ]
+        if control is None or not alike:
+            return None
+        return control + _mean_over(np.stack([self.training.delta(*key) for key in alike]))
+
+    def _label(self, context: str) -> str | None:
+        labels = self.training.context_labels.get(context)
+        return None if labels is None else labels[self.training.context_columns.index(self.column)]
+
+
+@dataclasses.dataclass(frozen=True)
 class Additive(_Drawn):
     """Control of the context + a context part + a perturbation part, fitted to all training deltas by least squares."""
 
@@ -231,9 +265,14 @@ BASELINES = (
 )  # fmt: skip
 
 
+def transfer_within(column: str) -> str:
+    """What `TransferWithin` of a context column is called."""
+    return f"perturbation_transfer (same {column})"
+
+
 def fit_baselines(training: TrainingEffects) -> list[Baseline]:
     """Every baseline, fitted."""
-    return [baseline.fit(training) for baseline in BASELINES]
+    return [*(baseline.fit(training) for baseline in BASELINES), *TransferWithin.fit_all(training)]
 
 
 def mean_effect(training: TrainingEffects) -> np.ndarray | None:

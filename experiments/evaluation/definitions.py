@@ -6,7 +6,6 @@ from experiments.evaluation.cell_eval import missing_packages
 from experiments.evaluation.challenge import BASELINE, PSEUDOBULK_CELLS
 from experiments.evaluation.collapse import COLLAPSED
 from experiments.evaluation.effects import METRICS
-from experiments.evaluation.held_out import CONTROL_CELLS, REAL_CELLS
 from experiments.evaluation.likelihood import CLUSTERS, LABEL_CELLS, TRAINING_CELLS, label_description
 from experiments.evaluation.planted import EXPECTED_COUNT, STRONG
 from experiments.evaluation.results import Evaluation
@@ -60,6 +59,10 @@ DEFINITIONS = {
     "perturbations. 'sampled' adds it to as many resampled control cells as the model generated.",
     "context_mean": "Mean of the context's training perturbations.",
     "perturbation_transfer": "Training control of the context plus the same perturbation's mean effect in the others.",
+    "perturbation_transfer (same COLUMN)": "The same from those of the other contexts that have the same label in one "
+    "context column: with cell_type, the perturbation's effect in the same cell type of other donors.",
+    "scored conditions": "A condition is scored with --min-cells real held-out cells and --min-controls held-out "
+    "controls in its context; others are listed. Fewer cells, more noise: read it beside the row real vs real.",
     "additive": "Training control plus a context part plus a perturbation part, fitted to the training effects.",
     "training_mean": "The condition's own training cells, where it was seen in training.",
     "ridge_pca": "Training control plus a linear map from the target genes' places on 10 principal components of the "
@@ -142,8 +145,9 @@ def _effect_notes(result: Evaluation) -> list[str]:
     skipped = sum(not row.scored for row in table.conditions)
     if skipped:
         notes.append(
-            f"{skipped} of {len(table.conditions)} conditions are listed, not scored: a condition needs {REAL_CELLS} "
-            f"real held-out cells, generated cells, and {CONTROL_CELLS} held-out controls in its context."
+            f"{skipped} of {len(table.conditions)} conditions are listed, not scored: a condition needs "
+            f"{table.fewest_cells} real held-out cells, generated cells, and {table.fewest_controls} held-out controls "
+            "in its context (--min-cells, --min-controls)."
         )
     short = [context for context, n in table.candidates.items() if n < PDS_CANDIDATES]
     if short:

@@ -12,7 +12,7 @@ from data_pipelines.progress import Progress, silent
 from experiments.evaluation.baselines import fit_baselines, mean_effect
 from experiments.evaluation.cells import Cells
 from experiments.evaluation.cloud import cloud_distances
-from experiments.evaluation.held_out import CONTROL_CELLS, Condition, HeldOut, reason_not_scored
+from experiments.evaluation.held_out import Condition, HeldOut, reason_not_scored
 from experiments.evaluation.labels import CONTROL, Labels
 from experiments.evaluation.results import ConditionRow, EffectRow, EffectTable, Estimate
 from experiments.evaluation.scores import Scores, context_average, permutation_p, score
@@ -141,7 +141,7 @@ def _score_condition(
             tallies[name].add(condition, score(_without(left_out, prediction), control, truth, shared), truth.own)
     model = predictions[MODEL]
     assert model is not None  # only conditions with generated cells come here
-    if generated.n((condition[0], CONTROL)) >= CONTROL_CELLS:
+    if generated.n((condition[0], CONTROL)) >= held_out.fewest.controls:
         own = generated.take((condition[0], CONTROL)).pseudobulk(generated.target_sum)
         tallies[OWN_CONTROLS].add(condition, score(_without(left_out, model), own, truth, shared), truth.own)
     _score_replicates(condition, held_out, tallies[REPLICATE], shared, rng, left_out)
@@ -229,6 +229,8 @@ def _table(
             for context, side in held_out.contexts.items()
         },
         ceiling=ceiling,
+        fewest_cells=held_out.fewest.cells,
+        fewest_controls=held_out.fewest.controls,
     )
 
 

@@ -18,7 +18,7 @@ from experiments.evaluation.collapse import collapse_table
 from experiments.evaluation.composition import compare_composition
 from experiments.evaluation.definitions import DEFINITIONS, notes_on
 from experiments.evaluation.effects import Generated, evaluate_effects
-from experiments.evaluation.held_out import HeldOut, read_held_out
+from experiments.evaluation.held_out import FEWEST, Fewest, HeldOut, read_held_out
 from experiments.evaluation.injected import Injected, injected_genes
 from experiments.evaluation.labels import labels_of
 from experiments.evaluation.likelihood import baseline_nats
@@ -66,6 +66,7 @@ def evaluate(
     seed: int = 0,
     embedding: bool = True,
     challenge: Challenge | None = None,
+    fewest: Fewest = FEWEST,
     progress: Progress = silent,
 ) -> Evaluation:
     """Compare generated cells, and held-out bounds, with the held-out cells of a split.
@@ -80,6 +81,7 @@ def evaluate(
         seed: of everything random here.
         embedding: whether to lay out the UMAP picture (the slowest part on small data).
         challenge: how perturbations are scored by the field's evaluator; None leaves it out.
+        fewest: real held-out cells that a condition and its context's controls need to be scored.
         progress: called as progress(stage, done, total).
 
     Returns:
@@ -106,7 +108,7 @@ def evaluate(
     result = _with_populations(result, sides, progress)
     if embedding and len(sides.model) >= 10:
         result = with_umap(result, sides, progress)
-    result = _with_effects(result, sides, challenge, progress)
+    result = _with_effects(result, sides, challenge, fewest, progress)
     notes, definitions = notes_on(result, store), DEFINITIONS
     return dataclasses.replace(result, notes=notes, definitions=dict(definitions))
 
@@ -166,13 +168,15 @@ def _with_populations(result: Evaluation, sides: Sides, progress: Progress) -> E
     )
 
 
-def _with_effects(result: Evaluation, sides: Sides, challenge: Challenge | None, progress: Progress) -> Evaluation:
+def _with_effects(
+    result: Evaluation, sides: Sides, challenge: Challenge | None, fewest: Fewest, progress: Progress
+) -> Evaluation:
     if sides.store.columns.perturbation is None or sides.generated_labels is None:
         return result
     store, split, statistics, part, seed = sides.store, sides.split, sides.statistics, sides.part, sides.seed
     training = TrainingEffects.read(store, split, statistics, seed=seed, progress=progress)
     generated = Generated.of(sides.generated, sides.generated_labels, training.target_sum)
-    held_out = read_held_out(store, split, statistics, training, part, np.random.default_rng(seed))
+    held_out = read_held_out(store, split, statistics, training, part, np.random.default_rng(seed), fewest)
     table, arrays, pictured = evaluate_effects(held_out, training, generated, seed=seed, progress=progress)
     arrays |= volcano_arrays(held_out, generated, pictured)
     names = tuple(" · ".join(condition) for condition in pictured)

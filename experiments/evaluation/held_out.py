@@ -11,12 +11,20 @@ from experiments.evaluation.labels import CONTROL, labels_of
 from experiments.evaluation.scores import Truth
 from experiments.evaluation.training_effects import TrainingEffects
 
-REAL_CELLS = 30
-"""Fewest real held-out cells of a condition that is scored, and of a candidate of PDS."""
-CONTROL_CELLS = 20
-"""Fewest held-out control cells of a context that is scored: two disjoint halves."""
-
 Condition = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fewest:
+    """How many real held-out cells a condition needs to be scored, and not only listed."""
+
+    cells: int = 30
+    """Of the condition; candidates of PDS need as many."""
+    controls: int = 20
+    """Of its context's controls, two disjoint halves together."""
+
+
+FEWEST = Fewest()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +53,7 @@ class HeldOut:
     """Held-out cells of every perturbed condition, scored or not."""
     n_controls: dict[str, int]
     """Held-out control cells per context."""
+    fewest: Fewest
 
     def truth(self, condition: Condition) -> Truth:
         """The whole of the condition's held-out cells against the truth's half of the controls."""
@@ -91,7 +100,13 @@ class HeldOut:
 
 
 def read_held_out(
-    store: Any, split: Any, statistics: Any, training: TrainingEffects, part: str, rng: np.random.Generator
+    store: Any,
+    split: Any,
+    statistics: Any,
+    training: TrainingEffects,
+    part: str,
+    rng: np.random.Generator,
+    fewest: Fewest = FEWEST,
 ) -> HeldOut:
     """Read the held-out cells of one part of a split, context by context."""
     rows = np.asarray(getattr(split, part))
@@ -100,13 +115,13 @@ def read_held_out(
     members = labels.members()
     n_controls = {context: len(members.get((context, CONTROL), ())) for context in labels.contexts()}
     n_real = {key: len(positions) for key, positions in members.items() if key[1] != CONTROL}
-    scored = [key for key, n in n_real.items() if n >= REAL_CELLS and n_controls[key[0]] >= CONTROL_CELLS]
+    scored = [key for key, n in n_real.items() if n >= fewest.cells and n_controls[key[0]] >= fewest.controls]
     cells = {key: stored_cells(store, rows[members[key]], statistics.mean) for key in scored}
     contexts = {}
     for context in sorted({key[0] for key in scored}):
         controls = stored_cells(store, rows[members[context, CONTROL]], statistics.mean)
         first, second = _halves(len(controls), rng)
-        candidates = _candidates(store, split, statistics, training, cells, context, rng)
+        candidates = _candidates(store, split, statistics, training, cells, context, rng, fewest.cells)
         contexts[context] = ContextSide(
             prediction_controls=controls.take(first),
             truth_controls=controls.take(second),
@@ -114,7 +129,14 @@ def read_held_out(
             half_candidates={name: half for name, (_, half) in candidates.items()},
             ranked=~np.isin(np.array(store.panel.genes), _targets(candidates)),
         )
-    return HeldOut(target_sum=training.target_sum, cells=cells, contexts=contexts, n_real=n_real, n_controls=n_controls)
+    return HeldOut(
+        target_sum=training.target_sum,
+        cells=cells,
+        contexts=contexts,
+        n_real=n_real,
+        n_controls=n_controls,
+        fewest=fewest,
+    )
 
 
 def _candidates(
@@ -125,6 +147,7 @@ def _candidates(
     cells: dict[Condition, Cells],
     context: str,
     rng: np.random.Generator,
+    fewest: int,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Held-out cells where the perturbation is scored; else its training cells, no more than a scored one has.
 
@@ -139,7 +162,7 @@ def _candidates(
     labels = labels_of(store.obs.iloc[rows], store.columns)
     assert labels is not None
     for (where, perturbation), positions in labels.members().items():
-        if where == context and perturbation != CONTROL and perturbation not in own and len(positions) >= REAL_CELLS:
+        if where == context and perturbation != CONTROL and perturbation not in own and len(positions) >= fewest:
             kept = np.sort(rng.permutation(positions)[:most])
             own[perturbation] = stored_cells(store, rows[kept], statistics.mean)
     target = training.target_sum
@@ -161,10 +184,11 @@ def _halves(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def reason_not_scored(condition: Condition, held_out: HeldOut, n_generated: int) -> str:
     """Why a condition is listed and not scored; '' when it is scored."""
-    if held_out.n_real.get(condition, 0) < REAL_CELLS:
-        return f"fewer than {REAL_CELLS} real held-out cells"
-    if held_out.n_controls.get(condition[0], 0) < CONTROL_CELLS:
-        return f"fewer than {CONTROL_CELLS} held-out controls in this context"
+    fewest = held_out.fewest
+    if held_out.n_real.get(condition, 0) < fewest.cells:
+        return f"fewer than {fewest.cells} real held-out cells"
+    if held_out.n_controls.get(condition[0], 0) < fewest.controls:
+        return f"fewer than {fewest.controls} held-out controls in this context"
     if not n_generated:
         return "no generated cells"
     return ""

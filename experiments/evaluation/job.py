@@ -38,6 +38,10 @@ class EvaluationSettings:
     """A perturbation named like a gene is that gene."""
     given_library_size: bool = False
     """Bound -log p given each cell's library size too."""
+    min_cells: int = 30
+    """Real held-out cells that a condition needs to be scored."""
+    min_controls: int = 20
+    """Held-out controls that its context needs."""
 
 
 def evaluate_run(
@@ -70,6 +74,7 @@ def evaluate_run(
 
     from data_pipelines import load_statistics
     from experiments.evaluation.evaluate import evaluate, provenance_of
+    from experiments.evaluation.held_out import Fewest
     from experiments.evaluation.sides import check_sides
     from experiments.load import load_run
 
@@ -89,6 +94,7 @@ def evaluate_run(
         part=part,
         seed=settings.seed,
         challenge=_challenge(folder, settings.target_genes) if settings.challenge else None,
+        fewest=Fewest(cells=settings.min_cells, controls=settings.min_controls),
         progress=progress,
     )
     return dataclasses.replace(

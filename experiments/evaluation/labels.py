@@ -57,6 +57,12 @@ def labels_of(obs: Any, columns: Any) -> Labels | None:
     return Labels(context=context.astype(str), perturbation=perturbation.astype(str))
 
 
+def labels_of_contexts(obs: Any, columns: Any) -> dict[str, tuple[str, ...]]:
+    """Context as `Labels` name it -> its label in each context column."""
+    rows = obs[list(columns.context)].astype(str).drop_duplicates().itertuples(index=False, name=None)
+    return {SEPARATOR.join(row): tuple(row) for row in rows} if columns.context else {}
+
+
 def matched(
     real: Labels, generated: Labels | None, n_generated: int, most: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -96,6 +96,10 @@ class EffectTable:
     """Context -> held-out control cells behind predictions and behind the truth (disjoint)."""
     ceiling: float | None
     """Limit of a noise-free prediction's Pearson-delta, sqrt(2r / (1 + r)) with r the split-half correlation."""
+    fewest_cells: int = 30
+    """Real held-out cells that a condition needed to be scored."""
+    fewest_controls: int = 20
+    """Held-out controls that its context needed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -266,6 +270,8 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     """What a reader must know to read the numbers."""
     definitions: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: float | None = dataclasses.field(default=None, compare=False)
+    """Wall time of the job: of drawing the cells too, where the whole job drew them."""
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     """What the pictures are drawn from; saved beside the numbers."""
 

@@ -11,7 +11,7 @@ import scipy.sparse
 
 from data_pipelines.progress import Progress, silent
 from experiments.evaluation.cells import Cells, stored_cells
-from experiments.evaluation.labels import CONTROL, labels_of
+from experiments.evaluation.labels import CONTROL, labels_of, labels_of_contexts
 
 _BLOCK = 4096
 RESAMPLED = 1_000
@@ -34,6 +34,10 @@ class TrainingEffects:
     """Context -> up to RESAMPLED training controls."""
     genes: tuple[str, ...] = ()
     """The panel, in order."""
+    context_columns: tuple[str, ...] = ()
+    """Columns that a context is made of."""
+    context_labels: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Context -> its label in each of these columns; of the whole store's contexts."""
 
     @classmethod
     def read(
@@ -68,6 +72,8 @@ class TrainingEffects:
             cells=np.bincount(condition, minlength=len(index)),
             controls=controls,
             genes=tuple(store.panel.genes),
+            context_columns=tuple(store.columns.context),
+            context_labels=labels_of_contexts(store.obs, store.columns),
         )
 
     @property

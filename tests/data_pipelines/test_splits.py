@@ -110,6 +110,16 @@ def test_named_combinations_are_held_out(store):
         make_split(store, HeldOutCombinations(combinations=(("x", "y"),)), name="other")
 
 
+def test_controls_may_come_from_held_out_contexts_alone(store):
+    targets = store.obs["target_gene"].astype(str)
+    wanted = ("line_A", sorted(set(targets) - {"non-targeting"})[0])
+    kind = HeldOutCombinations(combinations=(wanted,), val=0, control_test=0.5, controls_of="held out")
+    test = make_split(store, kind, name="theirs").test
+    line, control = store.obs["cell_line"].astype(str).to_numpy(), targets.to_numpy() == "non-targeting"
+    assert set(line[test]) == {"line_A"}
+    assert control[test].sum() == round(0.5 * (control & (line == "line_A")).sum())
+
+
 def test_held_out_perturbations_are_in_no_context(store):
     split = make_split(store, HeldOutPerturbations())
     train = {target for _, target in _pairs(store, split.train)}

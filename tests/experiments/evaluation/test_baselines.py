@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 
+from data_pipelines.columns import Columns
 from experiments.evaluation.baselines import (
     Additive,
     ContextMean,
@@ -14,10 +16,11 @@ from experiments.evaluation.baselines import (
     PerturbationTransfer,
     SampledMeanEffect,
     TrainingMean,
+    TransferWithin,
     fit_baselines,
 )
 from experiments.evaluation.cells import Cells, all_measured
-from experiments.evaluation.labels import CONTROL
+from experiments.evaluation.labels import CONTROL, labels_of, labels_of_contexts
 from experiments.evaluation.training_effects import TrainingEffects
 
 GENES = 5
@@ -62,6 +65,39 @@ def test_transfer_never_looks_at_the_context_itself(training) -> None:
     training.mean[training.index["a", "r"]] += 7
     np.testing.assert_allclose(predicted(PerturbationTransfer.fit(training), "a", "p"), CONTEXT["a"] + EFFECT["p"])
     assert PerturbationTransfer.fit(training).predict("a", "r", 50, np.random.default_rng(0)) is None
+
+
+def test_transfer_within_a_column_asks_contexts_with_the_same_label_alone(training) -> None:
+    assert not TransferWithin.fit_all(training)  # one context column: no two contexts share its label
+    types = {f"d{donor} | {kind}": (f"d{donor}", kind) for donor in range(3) for kind in ("B", "T")}
+    effect = {"B": EFFECT["p"], "T": EFFECT["q"]}
+    keys = [(context, p) for context in types for p in (CONTROL, "stim") if (context, p) != ("d2 | B", "stim")]
+    mean = np.stack([CONTEXT["a"] + (effect[types[c][1]] if p == "stim" else 0) for c, p in keys])
+    mean[keys.index(("d0 | B", "stim"))] += 1.0
+    two = dataclasses.replace(
+        training,
+        index={key: i for i, key in enumerate(keys)},
+        mean=mean,
+        context_columns=("donor", "cell_type"),
+        context_labels=types,
+    )
+    within = {baseline.name: baseline for baseline in fit_baselines(two) if isinstance(baseline, TransferWithin)}
+    assert list(within) == ["perturbation_transfer (same donor)", "perturbation_transfer (same cell_type)"]
+    same_type, same_donor = reversed(within.values())
+    np.testing.assert_allclose(predicted(same_type, "d2 | B", "stim"), CONTEXT["a"] + EFFECT["p"] + 0.5)
+    np.testing.assert_allclose(predicted(same_donor, "d2 | B", "stim"), CONTEXT["a"] + EFFECT["q"])
+    np.testing.assert_allclose(predicted(same_type, "d0 | B", "stim"), CONTEXT["a"] + EFFECT["p"])  # d1 alone
+    assert same_type.predict("d9 | B", "stim", 50, np.random.default_rng(0)) is None
+
+
+def test_labels_of_contexts_are_those_that_cells_are_named_by() -> None:
+    obs = pd.DataFrame({"donor": ["d | 1", "d2", "d2"], "type": ["B", "T", "T"], "target": ["ctrl", "p", "ctrl"]})
+    columns = Columns(context=("donor", "type"), perturbation="target", control=("ctrl",))
+    labels = labels_of(obs, columns)
+    assert labels is not None
+    assert set(labels_of_contexts(obs, columns)) == set(labels.contexts())
+    assert labels_of_contexts(obs, columns)["d | 1 | B"] == ("d | 1", "B")
+    assert labels_of_contexts(obs, Columns()) == {}
 
 
 def test_mean_effect_is_one_delta_for_all_and_weighs_contexts_equally(training) -> None:

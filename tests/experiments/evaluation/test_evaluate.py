@@ -8,6 +8,7 @@ import pytest
 
 from data_pipelines.errors import InputError
 from experiments.evaluation.evaluate import Bounds, evaluate
+from experiments.evaluation.held_out import Fewest
 from experiments.evaluation.results import Evaluation
 
 
@@ -51,6 +52,17 @@ def test_an_oracle_recovers_the_planted_signs_and_no_change_does_not(oracle) -> 
     assert planted["real vs real"].share.value > 0.95
     assert 0.3 < planted["no_change"].share.value < 0.7
     assert planted["model"].effects == planted["mean_effect"].effects > 50
+
+
+def test_fewest_cells_are_a_setting_that_stands_with_the_scores(screen) -> None:
+    more, fewer = (run(screen, fewest=Fewest(cells=cells, controls=20)).effects for cells in (1_000, 10))
+    assert more is not None and fewer is not None
+    assert not any(row.scored for row in more.conditions) and more.fewest_cells == 1_000
+    assert {row.reason for row in more.conditions} == {"fewer than 1000 real held-out cells"}
+    assert all(row.scored for row in fewer.conditions) and fewer.fewest_cells == 10
+    none = run(screen, fewest=Fewest(cells=10, controls=10_000)).effects
+    assert none is not None
+    assert {row.reason for row in none.conditions} == {"fewer than 10000 held-out controls in this context"}
 
 
 def test_copied_controls_have_no_effect(screen) -> None:

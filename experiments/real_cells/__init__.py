@@ -1,0 +1,1 @@
+"""Results on real cells: what a task is, how its steps are done, and the tables that are read from its evaluations."""

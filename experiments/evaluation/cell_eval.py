@@ -39,6 +39,7 @@ VCC_DE = {
     "direction, reach": "de_wilcoxon_direction_reach_raw",
     "DE overlap": "de_wilcoxon_sig_jaccard",
 }
+_RATIO = "expr_mse_unbiased_capped_norm"
 _VCC_PARTS = ["expr_mse_unbiased_capped", "expr_distance_unbiased"]
 """Without a value of its own per perturbation, the MSE is a ratio of the sums of these."""
 LOWER_IS_BETTER = frozenset({"MAE", "LFC error", "expression MSE"})
@@ -101,14 +102,14 @@ class CellEval:
         """Metrics of the 2026 challenge on counts; controls are each side's own, not the truth's for both."""
         from cell_eval2 import EvalConfig
 
-        wanted = [name for name in names.values() if name != "expr_mse_unbiased_capped_norm"]
+        wanted = [name for name in names.values() if name != _RATIO]
         if len(wanted) < len(names):
-            wanted += [*_VCC_PARTS, "expr_mse_unbiased_capped_norm"]
+            wanted += [*_VCC_PARTS, _RATIO]
         config = dataclasses.replace(EvalConfig.from_preset("vcc2026"), control_source="pred")
         return self._run(config, wanted, names, predicted, real)
 
     def _run(self, config: Any, wanted: list[str], names: Mapping[str, str], predicted: Side, real: Side) -> Found:
-        from cell_eval2 import aggregate_metrics, compute_metrics
+        from cell_eval2 import compute_metrics
 
         config = dataclasses.replace(
             config,
@@ -124,7 +125,7 @@ class CellEval:
         )
         with _quiet():
             table = compute_metrics(self._anndata(predicted), self._anndata(real), config=config)
-            averages = aggregate_metrics(table, metrics=wanted)
+            averages = _averages(table, wanted)
         by_metric: dict[str, dict[str, float]] = {}
         for perturbation, metric, value in table.iter_rows():
             by_metric.setdefault(metric, {})[perturbation] = float("nan") if value is None else float(value)
@@ -143,6 +144,18 @@ class CellEval:
         names = pandas.Index([f"row{i}" for i in range(len(side.labels))])
         obs = pandas.DataFrame({_COLUMN: pandas.Categorical(side.labels.astype(str))}, index=names)
         return anndata.AnnData(values, obs=obs, var=pandas.DataFrame(index=pandas.Index(self.genes)))
+
+
+def _averages(table: Any, wanted: list[str]) -> Any:
+    """Over perturbations; without the MSE's ratio where the real cells show no effect to divide by."""
+    from cell_eval2 import aggregate_metrics
+
+    try:
+        return aggregate_metrics(table, metrics=wanted)
+    except ValueError:
+        if _RATIO not in wanted:
+            raise
+        return aggregate_metrics(table, metrics=[name for name in wanted if name != _RATIO])
 
 
 @contextlib.contextmanager

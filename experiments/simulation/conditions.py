@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -97,6 +97,9 @@ def vocabulary_rows(labels: pd.DataFrame, unseen: Unseen, run: "LoadedRun") -> d
     Raises:
         InputError: a label has no training cells, and `unseen` or the model does not allow for that.
     """
+    policies = get_args(Unseen)
+    if unseen not in policies:
+        raise InputError(f"unseen={unseen!r} is no policy for labels without training cells ({', '.join(policies)}).")
     columns: Any = labels
     return {field.name: _values(field, columns[field.name], unseen, run) for field in run.plan.vocabulary.fields}
 

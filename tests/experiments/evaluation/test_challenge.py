@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 from experiments.evaluation import challenge, definitions
-from experiments.evaluation.cell_eval import V1_DE, V1_PSEUDOBULK, CellEval, Side
+from experiments.evaluation.cell_eval import V1_DE, V1_PSEUDOBULK, VCC_EXPRESSION, CellEval, Side
 from experiments.evaluation.challenge import V1_COLUMNS, VCC_COLUMNS, Challenge, challenge_tables
 from experiments.evaluation.effects import Generated, evaluate_effects
 from experiments.evaluation.held_out import HeldOut, read_held_out
@@ -159,3 +159,15 @@ def test_without_the_evaluator_one_note_says_what_is_missing(sides, world, monke
     )  # fmt: skip
     notes = [note for note in definitions.notes_on(found, world.store) if "cell-eval2" in note]
     assert len(notes) == 1 and "lingshu-jax[eval]" in notes[0]
+
+
+def test_real_cells_without_any_effect_leave_the_ratio_of_errors_out() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([CONTROL, *(f"P{i}" for i in range(4))], 20)
+    sides = [Side(values=rng.poisson(1.0, (100, 30)).astype(np.float32), labels=labels) for _ in range(2)]
+    names = {"expression MSE": VCC_EXPRESSION["expression MSE"], "PDS (cosine)": VCC_EXPRESSION["PDS (cosine)"]}
+    genes = tuple(f"G{i}" for i in range(30))
+    evaluator = CellEval(genes=genes, targets={f"P{i}": None for i in range(4)})
+    found = [evaluator.vcc2026(names, *pair) for pair in (sides, sides[::-1])]
+    undefined = [np.isnan(each.whole["expression MSE"]) for each in found]
+    assert any(undefined) and all(0 <= each.whole["PDS (cosine)"] <= 1 for each in found)

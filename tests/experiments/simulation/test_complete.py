@@ -95,6 +95,11 @@ def test_cells_that_do_not_fit_are_refused(loaded, sampler, real, change, option
         loaded.impute(cells, sampler=sampler, **options)
 
 
+def test_a_policy_that_is_none_is_refused(loaded, sampler, real):
+    with pytest.raises(InputError, match="unseen='zzz' is no policy .error, features, null"):
+        loaded.impute(real, sampler=sampler, unseen="zzz")
+
+
 def test_fractions_are_no_counts(loaded, sampler, real):
     cells = real.copy()
     cells.X = cells.X * 0.5

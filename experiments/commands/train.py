@@ -160,6 +160,8 @@ def say_result(result: "TrainResult", options: Train) -> int:
 
 
 def _dry_run(options: Train) -> int:
+    if options.run is not None:
+        check_run_name(options.run)
     if options.devices is not None and not 1 <= options.devices <= MOST_DEVICES:
         raise InputError(f"--devices must lie in 1..{MOST_DEVICES:,}, got {options.devices}.")
     if options.topology is None:

@@ -3,8 +3,10 @@
 # n cells, B cells of a block, G genes
 
 import dataclasses
+import functools
 import hashlib
 import json
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from experiments.config_json import to_json
 from experiments.simulation.conditions import Unseen, as_obs, check_guidance, digests, vocabulary_rows
-from experiments.simulation.keys import cell_keys, drawn_counts, kept_at_random
+from experiments.simulation.keys import cell_keys, check_seed, drawn_counts, kept_at_random
 from experiments.simulation.measured import MeasuredCells, labels_of_cells
 from experiments.simulation.provenance import run_provenance
 from experiments.simulation.request import STAGE, Request
@@ -38,8 +40,8 @@ class Known:
     """A random share of them in each cell, by the cell's own key; None for all of them."""
 
     def __post_init__(self) -> None:
-        if self.share is not None and not 0 <= self.share <= 1:
-            raise InputError(f"a share of genes must lie in 0..1, got {self.share}.")
+        if self.share is not None and not (isinstance(self.share, Real) and 0 <= self.share <= 1):
+            raise InputError(f"a share of genes must lie in 0..1, got {self.share!r}.")
 
     def of(self, keys: Any, measured: np.ndarray) -> np.ndarray:
         """bool (B, G)."""
@@ -92,7 +94,8 @@ class CompletionRequest(Request):
         Raises:
             InputError: a label is unknown, guidance is impossible, or the number of draws is none.
         """
-        if draws < 0:
+        check_seed(seed)
+        if not isinstance(draws, Integral) or draws < 0:
             raise InputError(f"an expectation needs at least 1 draw, got {draws}.")
         check_guidance(labels, sampler, run)
         rows = vocabulary_rows(labels, unseen, run)
@@ -128,7 +131,16 @@ class CompletionRequest(Request):
         whole = hashlib.blake2b(digest_size=16)
         for part in parts:
             whole.update(np.ascontiguousarray(part).tobytes())
-        return [whole.hexdigest(), self.cells.obs.index.tolist(), self.labels.to_dict("list")]
+        table: Any = self.obs(0, self.n_cells).astype(str)
+        whole.update(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+        return [whole.hexdigest(), table.columns.tolist(), self.labels.to_dict("list")]
+
+    @functools.cached_property
+    def _names(self) -> list[Any]:
+        """Names of the cells, the second and further ones of a name numbered: cells of one name are drawn apart."""
+        again = self.cells.obs.groupby(level=0, observed=True, sort=False).cumcount().tolist()
+        names = self.cells.obs.index.tolist()
+        return [f"{name}\x1f{times}" if times else name for name, times in zip(names, again, strict=True)]
 
     def obs(self, first: int, last: int) -> pd.DataFrame:
         kept = self.cells.obs.drop(columns=[*self.labels.columns, *self.columns.columns], errors="ignore")
@@ -137,16 +149,15 @@ class CompletionRequest(Request):
 
     def draw(self, first: int, last: int, progress: Progress) -> Any:
         rows = np.arange(first, last)
+        names = self._names[first:last]
         texts = [
             json.dumps([name, *labels])
-            for name, labels in zip(
-                self.cells.obs.index[first:last], self.labels.iloc[first:last].to_numpy(dtype=object), strict=True
-            )
+            for name, labels in zip(names, self.labels.iloc[first:last].to_numpy(dtype=object), strict=True)
         ]
         who = digests(texts)
         tokens = self.cells.tokens(rows, unmeasured=MASK)
         # What is kept does not depend on the label: two perturbations are compared on the same genes.
-        named = cell_keys(self.seed, digests(map(str, self.cells.obs.index[first:last])), np.zeros(len(rows), int))
+        named = cell_keys(self.seed, digests(map(str, names)), np.zeros(len(rows), int))
         known = self.known.of(named, self.cells.measured)
         start = np.where(known, tokens, MASK)
         measured = self.cells.counts[rows].toarray()
@@ -203,8 +214,8 @@ def impute_request(
     Raises:
         InputError: see `labels_of_cells` and `CompletionRequest.make`.
     """
-    if hidden_share is not None and not 0 <= hidden_share <= 1:
-        raise InputError(f"the share of hidden genes must lie in 0..1, got {hidden_share}.")
+    if hidden_share is not None and not (isinstance(hidden_share, Real) and 0 <= hidden_share <= 1):
+        raise InputError(f"the share of hidden genes must lie in 0..1, got {hidden_share!r}.")
     known = Known(
         genes=None if hidden is None else ~hidden, share=None if hidden_share is None else round(1 - hidden_share, 12)
     )
@@ -251,6 +262,6 @@ def counterfactual_request(
     had = {field.name: given.get(field.name, "")} if field.name not in cells.obs else {}
     labels = labels_of_cells(cells, run, {**given, **had})
     original = pd.DataFrame({f"original_{field.name}": labels[field.name].astype("category")})
-    labels = labels.assign(**{field.name: perturbation})
+    labels = labels.assign(**{field.name: str(perturbation)})
     more = {"operation": "counterfactual", "to": perturbation}
     return CompletionRequest.make(run, cells, labels, known, sampler, seed, more=more, unseen=unseen, columns=original)

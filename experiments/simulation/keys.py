@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from data_pipelines.errors import InputError
 from lingshu_jax.tokens import decode_tokens
 
 _DECODE_STREAM = 0x7FFF_FFFF
@@ -14,6 +15,16 @@ _DECODE_STREAM = 0x7FFF_FFFF
 _KEEP_STREAM = 0x7FFF_FFF0
 """Fold of a cell's key that says which of its genes are kept."""
 _BLOCK = 256
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed of a request.
+
+    Raises:
+        InputError: it is no whole number of 32 bits.
+    """
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise InputError(f"a seed is a whole number from 0 to {2**32 - 1:,}, got {seed!r}.")
 
 
 def cell_keys(seed: int, digests: np.ndarray, replicate: np.ndarray) -> Any:

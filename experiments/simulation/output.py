@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,8 @@ def write_contents(contents: Contents, out: pathlib.Path, partial: pathlib.Path)
         if is_zarr(out):
             import zarr
 
-            with contextlib.suppress(Exception):  # only a shortcut for readers
+            with contextlib.suppress(Exception), warnings.catch_warnings():  # only a shortcut for readers
+                warnings.simplefilter("ignore")  # zarr warns that its third format has no such shortcut yet
                 zarr.consolidate_metadata(str(partial))
         put_in_place(partial, out)
     finally:
@@ -157,7 +159,9 @@ def write_cells(cells: "anndata.AnnData", out: pathlib.Path) -> None:
     partial = out.with_name(f".{out.name}.{os.getpid()}{out.suffix if is_zarr(out) else '.h5ad'}")
     try:
         if is_zarr(out):
-            cells.write_zarr(partial)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                cells.write_zarr(partial)
         else:
             cells.write_h5ad(partial, compression="gzip")
         put_in_place(partial, out)

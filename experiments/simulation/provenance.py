@@ -20,6 +20,7 @@ def run_provenance(run: "LoadedRun", seed: int) -> dict[str, Any]:
         "lingshu_jax": lingshu_jax.__version__,
         "jax": jax.__version__,
         "run": run.folder.id,
+        "run_uid": run.folder.config().get("uid"),
         "experiment": run.plan.experiment.name,
         "config_hash": content_hash(to_json(run.plan.experiment)),
         "step": run.step,

@@ -96,8 +96,49 @@ def test_cells_that_do_not_fit_are_refused(loaded, sampler, real, change, option
 
 
 def test_a_policy_that_is_none_is_refused(loaded, sampler, real):
-    with pytest.raises(InputError, match="unseen='zzz' is no policy .error, features, null"):
+    with pytest.raises(InputError, match=r"unseen='zzz' is no policy .*error, features, null"):
         loaded.impute(real, sampler=sampler, unseen="zzz")
+
+
+@pytest.mark.parametrize(
+    "options", [{"share": "0.5"}, {"expectation": 1.5}, {"seed": -1}, {"seed": 2**70}, {"seed": 0.5}]
+)
+def test_numbers_that_are_none_are_refused(loaded, sampler, real, options):
+    with pytest.raises(InputError, match="got"):
+        loaded.impute(real, sampler=sampler, **options)
+
+
+def test_cells_of_one_name_are_drawn_apart(loaded, sampler, real):
+    twins = real[[0, 0, 1]].copy()
+    twins.obs_names = ["a", "a", "b"]
+    drawn = dense(loaded.impute(twins, share=1.0, sampler=sampler))
+    assert not np.array_equal(drawn[0], drawn[1])
+    alone = real[[0]].copy()
+    alone.obs_names = ["a"]
+    assert np.array_equal(drawn[0], dense(loaded.impute(alone, share=1.0, sampler=sampler))[0])
+
+
+def test_a_table_that_was_corrected_is_another_request(runs, real, tmp_path, capsys):
+    out, given = tmp_path / "out.h5ad", tmp_path / "cells.h5ad"
+    command = [
+        "impute",
+        "tiny",
+        "--runs",
+        str(runs),
+        "--cells",
+        str(given),
+        "--out",
+        str(out),
+        "--share",
+        "0.5",
+        *STEPS,
+    ]
+    for batch in ("first", "second"):
+        cells = real[:4].copy()
+        cells.obs["day"] = batch
+        cells.write_h5ad(given)
+        assert run(command) == 0
+        assert set(anndata.read_h5ad(out).obs["day"]) == {batch}
 
 
 def test_fractions_are_no_counts(loaded, sampler, real):

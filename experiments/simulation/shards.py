@@ -78,10 +78,8 @@ def write_request(
     folder = _folder(request, out)
     folder.mkdir(exist_ok=True)
     lock = f"lock-{part.process}"
-    with held(
-        folder / lock,
-        f"{out} is being written by another process. Wait for it; a job with another seed or sampler can work beside it.",
-    ):
+    busy = f"{out} is being written by another process. Wait for it; a job of another seed can work beside it."
+    with held(folder / lock, busy):
         if part.process == 0:
             _write_plan(folder, request)
         part.barrier("planned")

@@ -29,6 +29,8 @@ def with_umap(result: Evaluation, sides: Sides, progress: Progress) -> Evaluatio
     colourings = []
     for column, of_real, of_model in _labels(sides):
         names = tuple(sorted(set(of_real[: len(real)].tolist()) | set(of_model[: len(model)].tolist())))
+        if len(names) < 2 and colourings:
+            continue  # the picture before shows these cells already
         for side, labels, n in (("real", of_real, len(real)), ("model", of_model, len(model))):
             arrays[f"umap_code_{side}_{len(colourings)}"] = _coded(labels, n, names)
         colourings.append(Colouring(column=column, labels=names))

@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "write a run's evaluations into one page",
     "runs": "list runs",
     "results": "train and evaluate on real cells, and write the page of results",
+    "ablations": "train on real cells with one setting changed at a time, and write the page of them",
 }
 BAD_INPUT = 2
 INTERRUPTED = 130

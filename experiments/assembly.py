@@ -17,6 +17,7 @@ from lingshu_jax.label_terms import LowRankRates
 from lingshu_jax.model import TargetFeatures
 from lingshu_jax.model.compression import GeneLayout
 from lingshu_jax.model.denoiser import Denoiser, FixedArrays
+from lingshu_jax.model.gene_order import lay_out
 from lingshu_jax.model.statistics import StartStatistics
 from lingshu_jax.training.optimizer import make_optimizer
 from lingshu_jax.training.state import ModelParts, model_parts
@@ -94,8 +95,20 @@ class ModelPlan:
             raise InputError(f"the checkpoint's description cannot be read: {error}.") from error
 
 
-def plan(experiment: Experiment, statistics: Statistics, targets: TargetTable | None = None) -> ModelPlan:
-    """Decide everything about a new model but its arrays."""
+def plan(
+    experiment: Experiment,
+    statistics: Statistics,
+    targets: TargetTable | None = None,
+    coexpressed: np.ndarray | None = None,
+) -> ModelPlan:
+    """Decide everything about a new model but its arrays.
+
+    Args:
+        experiment: its settings.
+        statistics: of the training cells.
+        targets: features of perturbations' targets, for a model that is told any.
+        coexpressed: int (G,), genes in an order of co-expression, for a gene order that follows it.
+    """
     offered = ConditionVocabulary((*statistics.vocabulary.fields, statistics.library_size))
     vocabulary = select_fields(offered, experiment.data)
     largest_token = int(np.flatnonzero(statistics.histogram.sum(axis=0))[-1])
@@ -105,7 +118,9 @@ def plan(experiment: Experiment, statistics: Statistics, targets: TargetTable | 
         features = dataclasses.replace(model.features, size=targets.values.shape[1])
         model = dataclasses.replace(model, features=features)
     experiment = dataclasses.replace(experiment, model=model)
-    layout = GeneLayout.random(len(statistics.panel), experiment.model.genes_per_patch, seed=experiment.seed)
+    layout = lay_out(
+        model.gene_order, len(statistics.panel), model.genes_per_patch, seed=experiment.seed, coexpressed=coexpressed
+    )
     return ModelPlan(
         experiment,
         statistics.panel,

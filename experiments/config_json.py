@@ -18,6 +18,7 @@ from lingshu_jax.diffusion import (
     SamplerConfig,
 )
 from lingshu_jax.model import (
+    ApartOrder,
     DenoiserConfig,
     DepthNB,
     KeepAll,
@@ -28,7 +29,9 @@ from lingshu_jax.model import (
     NoBias,
     NoFactors,
     NoFeatures,
+    RandomOrder,
     TargetFeatures,
+    TogetherOrder,
 )
 from lingshu_jax.parallel.config import MeshConfig
 from lingshu_jax.training.config import OptimizerConfig, TrainingConfig
@@ -37,6 +40,7 @@ _TYPES = {
     kind.__name__: kind
     for kind in (
         Ancestral,
+        ApartOrder,
         Confidence,
         ControlGuidance,
         CosineSchedule,
@@ -60,8 +64,10 @@ _TYPES = {
         NoGuidance,
         NullGuidance,
         OptimizerConfig,
+        RandomOrder,
         SamplerConfig,
         TargetFeatures,
+        TogetherOrder,
         TrainingConfig,
     )
 }

@@ -157,7 +157,8 @@ def _train(
     experiment, config = job.experiment, job.experiment.training
     cells = TrainingCells(job.store, job.split)
     statistics = cells.statistics()
-    fresh = plan(experiment, statistics, cells.targets(experiment.model.features))
+    model = experiment.model
+    fresh = plan(experiment, statistics, cells.targets(model.features), cells.coexpressed(model))
     model_plan, parent = (fresh, None) if origin is None else _taken_over(job, fresh, origin, checkpoints)
     tx = optimizer_of(experiment, model_plan.vocabulary)
     abstract = abstract_state(model_plan.build, tx, mesh)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from data_pipelines import CellStore, Split, load_statistics
+from data_pipelines.gene_order import coexpression_order
 from data_pipelines.label_rates import label_rates
 from data_pipelines.progress import Progress
 from data_pipelines.statistics import Statistics
@@ -13,7 +14,7 @@ from data_pipelines.target_features import TargetTable, load_targets
 from experiments.assembly import ModelPlan
 from experiments.progress import StageProgress
 from lingshu_jax.label_terms import LowRankRates
-from lingshu_jax.model.config import DepthNB, Features, NoFeatures
+from lingshu_jax.model.config import DenoiserConfig, DepthNB, Features, NoFeatures, RandomOrder
 from lingshu_jax.parallel.distributed import lead
 
 
@@ -35,6 +36,15 @@ class TrainingCells:
         return _led(
             "target features",
             lambda progress: load_targets(features.source, features.size, self.store, self.split, progress=progress),
+        )
+
+    def coexpressed(self, model: DenoiserConfig) -> np.ndarray | None:
+        """int32 (G,), genes in an order of co-expression; None for a model whose gene order needs none."""
+        if isinstance(model.gene_order, RandomOrder):
+            return None
+        return _led(
+            "gene order",
+            lambda progress: coexpression_order(self.store, self.split, group=model.genes_per_patch, progress=progress),
         )
 
     def label_rates(self, plan: ModelPlan, statistics: Statistics, mean: np.ndarray) -> LowRankRates | None:

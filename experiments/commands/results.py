@@ -63,33 +63,14 @@ def run(arguments: Sequence[str]) -> int:
     if options.tables:
         _write(options, plan)
         return 0
-    return _run(options, plan, _present(options, tasks))
-
-
-def _present(options: Results, tasks: "list[Task]") -> "list[Task]":
-    """The tasks whose file is there; says which are not.
-
-    Raises:
-        InputError: no folder, or none of the files.
-    """
-    if options.data is None or not options.data.is_dir():
-        wrong = "no folder of data was given" if options.data is None else f"{options.data} is no folder"
-        raise InputError(f"{wrong}. Pass --data FOLDER with {tasks[0].data.file} and the like, or --tables.")
-    there = [task for task in tasks if (options.data / task.data.file).is_file()]
-    if not there:
-        files = ", ".join(dict.fromkeys(task.data.file for task in tasks))
-        raise InputError(f"{options.data} has none of the files: {files}. docs/results.md says where they come from.")
-    for task in tasks:
-        if task not in there:
-            print(f"skipped: {task.experiment}, {options.data / task.data.file} is not there ({task.data.source})")
-    return there
+    return _run(options, plan, tasks)
 
 
 def _run(options: Results, plan: "Plan", tasks: "list[Task]") -> int:
     """Every run of the tasks, one after another; a task that cannot be done does not stop the others."""
-    from experiments.real_cells.work import StoppedEarly, complete, missing
+    from experiments.real_cells.work import StoppedEarly, complete, missing, with_files
 
-    jobs = [(task, split) for task in tasks for split in task.splits]
+    jobs = [(task, split) for task in with_files(plan, tasks) for split in task.splits]
     failed, written = 0, False
     for number, (task, split) in enumerate(jobs, 1):
         try:

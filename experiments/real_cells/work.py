@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import shlex
+from collections.abc import Sequence
 
 from data_pipelines.errors import InputError
 from experiments.early_stop import START_AGAIN
@@ -23,18 +24,48 @@ def complete(plan: Plan, task: Task, split: NamedSplit) -> None:
         InputError: data, store, split and run do not fit together.
         StoppedEarly: training was asked to stop.
     """
-    run = finished_run(plan, task, split)
-    if run is None or _missing_seeds(plan, task, run):
+    run = trained(plan, task, split)
+    seeds = _missing_seeds(plan, task, run)
+    if seeds:
         _prepare(plan, task, split)
+    for seed in seeds:
+        _command(plan.evaluate(task, run, seed))
+
+
+def trained(plan: Plan, task: Task, split: NamedSplit) -> RunFolder:
+    """The finished run of a task; trained now, or to its end, where there is none.
+
+    Raises:
+        InputError: data, store, split and run do not fit together.
+        StoppedEarly: training was asked to stop.
+    """
+    run = finished_run(plan, task, split)
     if run is None:
+        _prepare(plan, task, split)
         _command(plan.train(task, split))
         run = finished_run(plan, task, split)
-        if run is None:
-            raise InputError(
-                f"{task.experiment} on split {split.name!r} has trained, and its run is not in {plan.runs}."
-            )
-    for seed in _missing_seeds(plan, task, run):
-        _command(plan.evaluate(task, run, seed))
+    if run is None:
+        raise InputError(f"{task.experiment} on split {split.name!r} has trained, and its run is not in {plan.runs}.")
+    return run
+
+
+def with_files(plan: Plan, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks whose file is there; says which are not.
+
+    Raises:
+        InputError: no folder of data, or none of the files.
+    """
+    if plan.data is None or not plan.data.is_dir():
+        wrong = "no folder of data was given" if plan.data is None else f"{plan.data} is no folder"
+        raise InputError(f"{wrong}. Pass --data FOLDER with {tasks[0].data.file} and the like, or --tables.")
+    there = [task for task in tasks if plan.file(task).is_file()]
+    if not there:
+        files = ", ".join(dict.fromkeys(task.data.file for task in tasks))
+        raise InputError(f"{plan.data} has none of the files: {files}. docs/results.md says where they come from.")
+    for task in tasks:
+        if task not in there:
+            print(f"skipped: {task.experiment}, {plan.file(task)} is not there ({task.data.source})")
+    return there
 
 
 def missing(plan: Plan, task: Task, split: NamedSplit) -> bool:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lingshu_jax.model.config import (
+    ApartOrder,
     DenoiserConfig,
     DepthNB,
     KeepAll,
@@ -13,13 +14,16 @@ from lingshu_jax.model.config import (
     NoBias,
     NoFactors,
     NoFeatures,
+    RandomOrder,
     TargetFeatures,
+    TogetherOrder,
 )
 
 if TYPE_CHECKING:
     from lingshu_jax.model.denoiser import Denoiser
 
 __all__ = [
+    "ApartOrder",
     "Denoiser",
     "DenoiserConfig",
     "DepthNB",
@@ -31,7 +35,9 @@ __all__ = [
     "NoBias",
     "NoFactors",
     "NoFeatures",
+    "RandomOrder",
     "TargetFeatures",
+    "TogetherOrder",
 ]
 
 

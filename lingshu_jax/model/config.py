@@ -84,10 +84,26 @@ class KeepInputs:
     """Keep each block's input alone, and compute the block again."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomOrder:
+    """Genes lie in patches at random, by the experiment's seed, as in the paper."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TogetherOrder:
+    """Genes that are co-expressed in training controls lie in one patch."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ApartOrder:
+    """Genes that are co-expressed in training controls are dealt out to different patches."""
+
+
 Start = NoBias | LogFrequency | DepthNB
 Remat = KeepAll | KeepProducts | KeepInputs
 Factors = NoFactors | LowRankFactors
 Features = NoFeatures | TargetFeatures
+GeneOrder = RandomOrder | TogetherOrder | ApartOrder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +115,8 @@ class DenoiserConfig:
 
     genes_per_patch: int = 32
     """Genes compressed into one position of the transformer: 8 or 32 in the paper."""
+    gene_order: GeneOrder = RandomOrder()
+    """Which genes share a patch."""
     width: int = 640
     """Width of the residual stream."""
     blocks: int = 13

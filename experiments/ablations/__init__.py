@@ -1,0 +1,1 @@
+"""What each setting is worth: trainings that differ from a base by one setting, judged by validation cells."""

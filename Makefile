@@ -22,11 +22,11 @@ EXTRAS  := eval,ingest,test,lint$(if $(filter cpu,$(ACCEL)),,$(comma)$(ACCEL))
 comma   := ,
 DEMO    := demo
 
-.PHONY: help install demo test lint inspect ingest train sample eval report runs clean ui bench check-tpu results chaos fuzz
+.PHONY: help install demo test lint inspect ingest train sample eval report runs clean ui bench check-tpu results ablations chaos fuzz
 
 help:
 	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
-	@echo "targets: install demo test lint inspect ingest train sample eval report runs ui bench check-tpu results clean"
+	@echo "targets: install demo test lint inspect ingest train sample eval report runs ui bench check-tpu results ablations clean"
 
 install: $(STAMP)
 
@@ -95,7 +95,10 @@ check-tpu: install
 	PYTHONPATH=$(VENV)/tpu $(BIN)/python -m experiments.check_tpu $(SET)
 
 results: install
-	$(LINGSHU) results $(if $(DATA),--data $(DATA),--tables) --runs $(RUNS) $(if $(OUT),--out $(OUT)) $(SET)
+	$(LINGSHU) results $(if $(DATA),--data "$(DATA)",--tables) --runs "$(RUNS)" $(if $(OUT),--out "$(OUT)") $(SET)
+
+ablations: install
+	$(LINGSHU) ablations $(if $(DATA),--data "$(DATA)",--tables) --runs "$(RUNS)" $(if $(OUT),--out "$(OUT)") $(SET)
 
 # Names that are promised, and not built in this version.
 chaos fuzz:

@@ -31,7 +31,7 @@ TASKS = (
 def experiment() -> Experiment:
     """A tiny model for the whole panel."""
     base = sized_experiment("pbmc-sorted", "tiny", DataShape(cells=3_774, genes=16_791))
-    training = dataclasses.replace(base.training, steps=600, evaluate_every=100, save_every=100)
+    training = dataclasses.replace(base.training, steps=1_500, evaluate_every=150, save_every=150)
     return dataclasses.replace(base, training=training)
 
 

@@ -46,6 +46,7 @@ TASKS = (
         experiment="thp1-crispr-ko",
         data=DATA,
         reads=(Bounds(), SeenEffects(strong=("STAT1", "IFNGR1", "JAK2", "SMAD4"))),
+        evaluation=("--min-cells", "10"),  # SPI1 has as few: PDS is over all targets
     ),
     Task(experiment="thp1-crispr-ko-unlabelled", data=DATA, reads=(Bounds(),)),
     Task(

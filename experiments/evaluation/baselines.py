@@ -12,7 +12,7 @@ import numpy as np
 from experiments.evaluation.cells import Cells
 from experiments.evaluation.draws import cells_around
 from experiments.evaluation.labels import CONTROL
-from experiments.evaluation.ridge import RidgeMap
+from experiments.evaluation.ridge import RidgeMap, ridge_over_contexts
 from experiments.evaluation.training_effects import TrainingEffects
 
 
@@ -260,8 +260,31 @@ class RidgePCA(_Drawn):
         return None if control is None or effect is None else control + effect
 
 
+@dataclasses.dataclass(frozen=True)
+class RidgeContexts(_Drawn):
+    """Control of the context + a linear map of it, fitted to the same perturbation's deltas in the other contexts."""
+
+    training: TrainingEffects
+    name: str = "ridge_contexts"
+
+    @classmethod
+    def fit(cls, training: TrainingEffects) -> "RidgeContexts":
+        return cls(training)
+
+    def predict(self, context: str, perturbation: str, n: int, rng: np.random.Generator) -> np.ndarray | None:
+        training = self.training
+        control = training.pseudobulk(context, CONTROL)
+        elsewhere = [key for key in training.perturbed if key[1] == perturbation and key[0] != context]
+        if control is None or len(elsewhere) < 2:
+            return None
+        controls = np.stack([training.mean[training.index[key[0], CONTROL]] for key in elsewhere])
+        deltas = np.stack([training.delta(*key) for key in elsewhere])
+        return control + ridge_over_contexts(controls, deltas, control)
+
+
 BASELINES = (
-    NoChange, MeanEffect, SampledMeanEffect, ContextMean, PerturbationTransfer, Additive, RidgePCA, TrainingMean,
+    NoChange, MeanEffect, SampledMeanEffect, ContextMean, PerturbationTransfer, Additive, RidgePCA, RidgeContexts,
+    TrainingMean,
 )  # fmt: skip
 
 

@@ -67,6 +67,9 @@ DEFINITIONS = {
     "training_mean": "The condition's own training cells, where it was seen in training.",
     "ridge_pca": "Training control plus a linear map from the target genes' places on 10 principal components of the "
     "training effects (ridge penalty .1): applies to perturbations that are genes, seen or not.",
+    "ridge_contexts": "Training control plus a ridge regression, over the other contexts, of the same perturbation's "
+    "effect on the control's expression (penalty .1 of the controls' mean squared spread): applies to perturbations "
+    "seen in two or more other contexts.",
     "NAME (sampled)": "A baseline as cells: resampled training controls of the context, each gene thinned binomially "
     "or raised by Poisson counts to the predicted fold change; as many as the model generated.",
     "collapse": "Variance of predicted effects between a context's perturbations, summed over genes, over that of the "

@@ -1,6 +1,7 @@
-"""The linear map that deep models have failed to beat on unseen perturbations: genes' components in, effects out.
+"""Linear maps to effects: from genes' components, which deep models have failed to beat on unseen perturbations, and
+from contexts' controls.
 
-P training perturbations, G genes, K components
+P training perturbations, C training contexts, G genes, K components
 """
 
 import dataclasses
@@ -52,6 +53,26 @@ class RidgeMap:
         if not all(part in self.genes for part in _parts(perturbation, self.genes)):
             return None
         return self.embedding @ self.weights @ _embedded(perturbation, self.genes, self.embedding) + self.mean
+
+
+def ridge_over_contexts(controls: np.ndarray, deltas: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """(G,) effect in a new context: a ridge regression of effects on the contexts' controls.
+
+    The penalty is PENALTY times the mean squared length of a centred control, so that it has no unit. Genes with a hole
+    in any control tell nothing; an effect with a hole is a hole.
+
+    Args:
+        controls: (C, G) pseudobulks of the training contexts' controls.
+        deltas: (C, G) the perturbation's effects in them.
+        control: (G,) the new context's.
+    """
+    known = np.isfinite(controls).all(0) & np.isfinite(control)
+    centred = controls[:, known] - controls[:, known].mean(0)
+    gram = centred @ centred.T
+    near = centred @ (control[known] - controls[:, known].mean(0))
+    ridge = max(PENALTY * np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
+    mean = deltas.mean(0)
+    return mean + np.linalg.solve(gram + ridge, near) @ (deltas - mean)
 
 
 def _parts(name: str, index: dict[str, int]) -> list[str]:

@@ -24,7 +24,7 @@ srun{cpus} --kill-on-bad-exit=0 --wait={grace} bash -c "$task" task {command} ||
 
 again=no
 case "$status" in
-  {again}|137|143)  # stopped by the time limit, or killed with a task or a machine: the latter not for ever
+  {again}|137|143)  # stopped by the time limit, or killed with a task or a machine; not for ever where it ends early
     if [ "$SECONDS" -ge {half} ] || [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then again=yes; fi ;;
   201|202) status=$((status - 200)) ;;
 esac

@@ -14,6 +14,7 @@ from experiments.evaluation.baselines import (
     MeanEffect,
     NoChange,
     PerturbationTransfer,
+    RidgeContexts,
     SampledMeanEffect,
     TrainingMean,
     TransferWithin,
@@ -88,6 +89,26 @@ def test_transfer_within_a_column_asks_contexts_with_the_same_label_alone(traini
     np.testing.assert_allclose(predicted(same_donor, "d2 | B", "stim"), CONTEXT["a"] + EFFECT["q"])
     np.testing.assert_allclose(predicted(same_type, "d0 | B", "stim"), CONTEXT["a"] + EFFECT["p"])  # d1 alone
     assert same_type.predict("d9 | B", "stim", 50, np.random.default_rng(0)) is None
+
+
+def test_ridge_over_contexts_follows_an_effect_that_grows_with_the_control() -> None:
+    contexts, slope = ("a", "b", "c", "d"), np.array([0, 0.5, -0.5, 0, 1.0])
+    along = dict(zip(contexts, (0.0, 1.0, 2.0, 4.0), strict=True))
+    control = {c: CONTEXT["a"] + along[c] * np.array([1.0, 0, 0, 0, 0]) for c in contexts}
+    keys = [(c, p) for c in contexts for p in (CONTROL, "p") if (c, p) != ("d", "p")]
+    mean = np.stack([control[c] + (along[c] * slope if p == "p" else 0) for c, p in keys])
+    screen = TrainingEffects(
+        target_sum=100.0,
+        index={key: i for i, key in enumerate(keys)},
+        mean=mean,
+        cells=np.full(len(keys), 40),
+        controls={c: _cells_at(control[c]) for c in contexts},
+        genes=tuple("pqrst"),
+    )
+    truth = control["d"] + along["d"] * slope
+    by_ridge, by_mean = predicted(RidgeContexts.fit(screen), "d", "p"), predicted(MeanEffect.fit(screen), "d", "p")
+    assert np.abs(by_ridge - truth).max() < 0.3 < np.abs(by_mean - truth).max()
+    assert RidgeContexts.fit(screen).predict("d", "q", 50, np.random.default_rng(0)) is None
 
 
 def test_labels_of_contexts_are_those_that_cells_are_named_by() -> None:

@@ -93,13 +93,14 @@ def _run(options: Results, plan: "Plan", tasks: "list[Task]") -> int:
 
 def _write(options: Results, plan: "Plan") -> None:
     """The tables of all tasks that have runs, whichever were asked for."""
-    from experiments.real_cells.page import read_page, with_tables, write_page
+    from experiments.real_cells.page import read_page, with_tables, write_page, write_pictures
     from experiments.real_cells.tables import tables
     from experiments.real_cells.tasks import all_tasks
 
-    found = tables(plan, list(all_tasks().values()))
+    found, pictures = tables(plan, list(all_tasks().values()), options.out.stem)
     if not found:
         print(f"no run of a task is evaluated in {options.runs}: {options.out} is left as it is")
         return
+    write_pictures(options.out, pictures)
     changed = write_page(options.out, with_tables(read_page(options.out), found, "Results on real cells"))
     print(f"{options.out}: {len(found)} tables {'written' if changed else 'are as they were'}")

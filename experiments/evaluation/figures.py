@@ -19,7 +19,7 @@ LABEL_COLOURS = (
     "#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#aec7e8", "#98df8a",
 )  # fmt: skip
 INK = "#1f2937"
-_STYLE = {
+STYLE = {
     "font.size": 11,
     "axes.edgecolor": "#9ca3af",
     "axes.labelcolor": INK,
@@ -48,14 +48,14 @@ class Canvas:
 
     def __init__(self, width: float = 5.2, height: float = 3.9) -> None:
         matplotlib = extra("matplotlib")
-        with matplotlib.rc_context(_STYLE):
+        with matplotlib.rc_context(STYLE):
             self.figure = extra("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
             self.axes = self.figure.subplots()
 
     def picture(self, title: str, caption: str = "", *, points: bool = False) -> Picture:
         """As SVG, or as PNG where there are too many points for a small SVG."""
         buffer, kind = io.BytesIO(), "png" if points else "svg"
-        with extra("matplotlib").rc_context(_STYLE):
+        with extra("matplotlib").rc_context(STYLE):
             options: dict[str, Any] = {"dpi": 170} if points else {"metadata": {"Date": None}}
             self.figure.savefig(buffer, format=kind, facecolor="white", **options)
         mime = "image/png" if points else "image/svg+xml"

@@ -22,14 +22,22 @@ def umap_pictures(evaluation: Evaluation) -> list[tuple[Colouring, list[Picture]
     return [(colouring, [_coded(evaluation, side, i) for side in _TITLES]) for i, colouring in enumerate(colourings)]
 
 
-def _coded(evaluation: Evaluation, side: str, which: int) -> Picture:
+def draw_side(axes: Any, evaluation: Evaluation, side: str, which: int) -> None:
+    """The cells of a side, 'real' or 'model', by a labelling, over the other side in grey."""
     arrays = evaluation.arrays
-    canvas = _canvas(arrays["umap_model" if side == "real" else "umap_real"])
+    axes.scatter(*arrays["umap_model" if side == "real" else "umap_real"].T, s=5, c=_OTHER_SIDE, linewidths=0)
     points = arrays[f"umap_{side}"]
     codes = arrays.get(f"umap_code_{side}_{which}", np.full(len(points), -1))
     labels = evaluation.pictures.umap[which].labels if evaluation.pictures.umap else ()
-    canvas.axes.scatter(*points.T, s=_size(len(points)), c=point_colours(codes, labels, side), linewidths=0, alpha=0.85)
-    return canvas.picture(_TITLES[side], f"{len(points):,} cells; grey: the other side", points=True)
+    axes.scatter(*points.T, s=_size(len(points)), c=point_colours(codes, labels, side), linewidths=0, alpha=0.85)
+    _label(axes)
+
+
+def _coded(evaluation: Evaluation, side: str, which: int) -> Picture:
+    canvas = Canvas(4.6, 4.6)
+    draw_side(canvas.axes, evaluation, side, which)
+    n = len(evaluation.arrays[f"umap_{side}"])
+    return canvas.picture(_TITLES[side], f"{n:,} cells; grey: the other side", points=True)
 
 
 def marker_pictures(evaluation: Evaluation) -> list[Picture]:
@@ -41,7 +49,8 @@ def marker_pictures(evaluation: Evaluation) -> list[Picture]:
         values = {side: arrays[f"umap_marker_{side}"][:, i] for side in _TITLES}
         top = max(float(np.quantile(np.concatenate(list(values.values())), 0.99)), 1e-6)
         for side, word in (("real", "real"), ("model", "generated")):
-            canvas = _canvas(None)
+            canvas = Canvas(4.4, 3.6)
+            _label(canvas.axes)
             order = np.argsort(values[side], kind="stable")  # cells that express the gene lie on top
             shown = canvas.axes.scatter(
                 *arrays[f"umap_{side}"][order].T,
@@ -78,12 +87,8 @@ def _palette(labels: tuple[str, ...]) -> list[str]:
     return [_CONTROL if label == CONTROL else next(colours) for label in labels]
 
 
-def _canvas(behind: np.ndarray | None) -> Canvas:
-    canvas = Canvas(4.6, 4.6) if behind is not None else Canvas(4.4, 3.6)
-    if behind is not None:
-        canvas.axes.scatter(*behind.T, s=5, c=_OTHER_SIDE, linewidths=0)
-    canvas.axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-    return canvas
+def _label(axes: Any) -> None:
+    axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
 
 
 def _size(n: int) -> float:

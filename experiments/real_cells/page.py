@@ -65,7 +65,16 @@ def with_tables(lines: Sequence[str], tables: Mapping[str, Sequence[str]], title
 
 def write_page(path: Folder, lines: Sequence[str]) -> bool:
     """Write the page in one step where it has changed; whether it has."""
-    content = "\n".join(lines).encode() + b"\n"
+    return _write(path, "\n".join(lines).encode() + b"\n")
+
+
+def write_pictures(page: Folder, pictures: Mapping[str, bytes]) -> None:
+    """Write what has changed of the pictures, by their place beside the page."""
+    for place, content in pictures.items():
+        _write(page.parent / place, content)
+
+
+def _write(path: Folder, content: bytes) -> bool:
     if path.is_file() and path.read_bytes() == content:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.real_cells.reading import MISSING, RUN_COLUMNS, Table, number, run_cells
+from experiments.real_cells.drawings import layouts
+from experiments.real_cells.reading import MISSING, RUN_COLUMNS, Drawing, Table, number, run_cells
 
 if TYPE_CHECKING:
     from experiments.evaluation.results import Evaluation
@@ -36,7 +37,17 @@ class Populations:
     def table(self, found: "Sequence[Found]") -> Table:
         headings = tuple(heading for heading, _ in COLUMNS.values())
         columns = ("task", "cells a side", "cells", *headings, *RUN_COLUMNS)
-        return Table(columns, tuple(row for one in found for row in self._rows(one)))
+        drawn = [(one, layouts(one.first)) for one in found]
+        drawings = tuple(
+            Drawing(
+                name=f"{one.task.experiment}-umap",
+                about=f"{one.task.experiment}: real and generated cells in one UMAP; grey: the other side",
+                png=png,
+            )
+            for one, png in drawn
+            if png is not None
+        )
+        return Table(columns, tuple(row for one in found for row in self._rows(one)), drawings=drawings)
 
     def _rows(self, found: "Found") -> Iterator[tuple[str, ...]]:
         by_method = {method: [_values(one, method) for one in found.evaluations] for method in METHODS}

@@ -15,6 +15,16 @@ MISSING = "n/a"
 RUN_COLUMNS = ("run", "step", "minutes: training + evaluation", "on", "seeds")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A picture that stands below a table."""
+
+    name: str
+    """Of its file, without a suffix."""
+    about: str
+    png: bytes = dataclasses.field(repr=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A table as markdown has it."""
@@ -23,6 +33,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     """Lines below it."""
+    drawings: tuple[Drawing, ...] = ()
 
     def lines(self) -> list[str]:
         """Markdown, without blank lines around it."""

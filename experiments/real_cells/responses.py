@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from experiments.evaluation.results import Estimate
+from experiments.real_cells.drawings import dots
 from experiments.real_cells.reading import (
     RUN_COLUMNS,
+    Drawing,
     Table,
     differences,
     interval,
@@ -46,9 +49,22 @@ class LeftOut:
         scored = [row for _, row in rows if row.scored]
         if len(scored) > 1:
             lines += self._means(scored)
-        return Table(
-            ("left out", "real cells", *heads, *RUN_COLUMNS), tuple(lines), not_scored([row for _, row in rows])
-        )
+        notes = not_scored([row for _, row in rows])
+        columns = ("left out", "real cells", *heads, *RUN_COLUMNS)
+        return Table(columns, tuple(lines), notes, self._drawings(found, scored))
+
+    def _drawings(self, found: "Sequence[Found]", rows: "Sequence[ConditionRow]") -> tuple[Drawing, ...]:
+        """The first metric, condition by condition."""
+        if not rows:
+            return ()
+        metric, beside = self.columns[0]
+        methods = {
+            method_name(method): [Estimate(value=value_of(row, metric, method)) for row in rows]
+            for method in ("model", *beside)
+        }
+        name, title = found[0].task.experiment, METRICS[metric][0]
+        png = dots([condition_name(row) for row in rows], methods, f"{title} of responses left out of training")
+        return (Drawing(name=name, about=f"{title} of each response that was left out", png=png),)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(metric, method) of every column of scores."""

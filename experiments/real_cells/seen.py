@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.real_cells.reading import RUN_COLUMNS, Table, interval, number, run_cells
+from experiments.evaluation.results import Estimate
+from experiments.real_cells.drawings import dots
+from experiments.real_cells.reading import RUN_COLUMNS, Drawing, Table, interval, number, run_cells
 from experiments.real_cells.responses import held_out_conditions, not_scored, value_of
 
 if TYPE_CHECKING:
@@ -36,7 +38,21 @@ class SeenEffects:
             rows = {row.perturbation: row for row in held_out_conditions(one)}
             lines += [self._row(one, rows[name]) for name in self.strong if name in rows]
             lines += self._average(one)
-        return Table(("perturbation", "real cells", *scores, *RUN_COLUMNS), tuple(lines), notes)
+        columns = ("perturbation", "real cells", *scores, *RUN_COLUMNS)
+        return Table(columns, tuple(lines), notes, tuple(map(self._drawing, found)))
+
+    def _drawing(self, found: "Found") -> Drawing:
+        rows = sorted(
+            (row for row in held_out_conditions(found) if row.scored),
+            key=lambda row: -(value_of(row, "pearson_delta", "training_mean") or 0.0),
+        )
+        methods = {
+            name.replace("_", " "): [Estimate(value=value_of(row, "pearson_delta", name)) for row in rows]
+            for name in METHODS
+        }
+        axis = "Pearson-delta on held-out cells"
+        png = dots([f"{row.perturbation}, {row.n_real:,} cells" for row in rows], methods, axis)
+        return Drawing(name=found.task.experiment, about="Pearson-delta of each knock-out", png=png)
 
     def _row(self, found: "Found", row: "ConditionRow") -> tuple[str, ...]:
         delta = [value_of(row, "pearson_delta", name) for name in METHODS]

@@ -14,20 +14,35 @@ DATA, COMMANDS = "data", "commands"
 """Names of the table of data sets, and of the list of commands behind the runs."""
 
 
-def tables(plan: Plan, tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """Name of a table -> its lines. A table none of whose runs is there is left out, so the page keeps it."""
+def tables(plan: Plan, tasks: Sequence[Task], folder: str) -> tuple[dict[str, list[str]], dict[str, bytes]]:
+    """Name of a table -> its lines, and place of a picture beside the page -> its content.
+
+    A table none of whose runs is there is left out, so the page keeps it.
+
+    Args:
+        plan: where runs are.
+        tasks: of the page.
+        folder: of the pictures, beside the page.
+    """
     found = {task.experiment: [one for split in task.splits if (one := find(plan, task, split))] for task in tasks}
     places: dict[str, tuple[Reading, list[Task]]] = {}
     for task in tasks:
         for reading in task.reads:
             places.setdefault(reading.place(task), (reading, []))[1].append(task)
     lines: dict[str, list[str]] = {}
+    pictures: dict[str, bytes] = {}
     for name, (reading, theirs) in places.items():
         there = [one for task in theirs for one in found[task.experiment]]
         if there:
-            lines[name] = [*reading.table(there).lines(), "", *_sources(theirs, found)]
+            table = reading.table(there)
+            drawn = {f"{folder}/{one.name}.png": one for one in table.drawings}
+            shown = [line for place, one in drawn.items() for line in (f"![{one.about}]({place})", "")]
+            lines[name] = [*table.lines(), "", *shown, *_sources(theirs, found)]
+            pictures |= {place: one.png for place, one in drawn.items()}
     everything = [one for of_task in found.values() for one in of_task]
-    return {DATA: _data_sets(tasks), **lines, COMMANDS: _commands(plan, everything)} if everything else {}
+    if everything:
+        lines = {DATA: _data_sets(tasks), **lines, COMMANDS: _commands(plan, everything)}
+    return lines, pictures
 
 
 def _data_sets(tasks: Sequence[Task]) -> list[str]:

@@ -163,7 +163,10 @@ def test_tables_are_of_finished_runs_with_exactly_these_settings(two_tasks, tmp_
     evaluation(settings=settings, **made).save(folder.evaluations / "test-4-aaaaaa")
     assert run(tables) == 0 and not (tmp_path / "results.md").exists()  # not trained to its end
     (folder.checkpoints / "4").mkdir()
-    assert run(tables) == 0 and "| tiny-one | 40 | 100.0 | 108.0: -8.0" in (tmp_path / "results.md").read_text()
+    assert run(tables) == 0
+    page = (tmp_path / "results.md").read_text()
+    assert "| tiny-one | 40 | 100.0 | 108.0: -8.0" in page
+    assert "(results/bounds.png)" in page and (tmp_path / "results" / "bounds.png").read_bytes().startswith(b"\x89PNG")
 
     (tmp_path / "results.md").unlink()
     evaluation(settings=settings | {"draws": 16}, **made).save(folder.evaluations / "test-4-aaaaaa")

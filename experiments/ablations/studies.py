@@ -57,6 +57,7 @@ STUDIES = (
             _variant("moving average 0.995", "--training.ema-decay 0.995"),
             _variant("condition dropout 0", "--training.condition-dropout 0"),
             _variant("condition dropout 0.3", "--training.condition-dropout 0.3"),
+            _variant("a tenth of the visible counts shown as 0", "--training.token-noise 0.1"),
             _variant("32 cells per step", "--training.batch-size 32"),
             _variant("128 cells per step", "--training.batch-size 128"),
         ),

@@ -32,6 +32,18 @@ def corrupt(
     return jnp.where(masked, MASK, tokens), masked
 
 
+def silence(noised: Int[Array, "B *G"], rate: float, key: Key[Array, ""] | Key[Array, "B"]) -> Int[Array, "B *G"]:
+    """Show each visible expressed gene as not expressed with probability `rate`: molecules that were not captured.
+
+    Args:
+        noised: tokens of which some are masked; MASK, ABSENT, padding and token 0 stay as they are.
+        rate: in [0, 1).
+        key: one key, or one per cell.
+    """
+    draws = jax.vmap(lambda cell_key: jax.random.uniform(cell_key, noised.shape[1:]))(cell_keys(key, noised.shape[0]))
+    return jnp.where((draws < rate) & (noised <= OVERFLOW), 0, noised)
+
+
 def mask_rates(step_key: Key[Array, ""], position: Int[Array, "B"]) -> Float[Array, "B"]:
     """t_i = max(frac(u + i * (sqrt(5) - 1) / 2), 1e-3), one u per step, i = the cell's position in the global batch."""
     start = jax.random.bits(step_key, (), jnp.uint32)

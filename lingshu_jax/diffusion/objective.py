@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from lingshu_jax.diffusion.corruption import corrupt, mask_rates
+from lingshu_jax.diffusion.corruption import corrupt, mask_rates, silence
 from lingshu_jax.kernels.gene_head import KnownPlaces, weighted_cross_entropy
 from lingshu_jax.model.conditions import Conditions
 from lingshu_jax.model.denoiser import Denoiser
+
+_SILENCE_STREAM = 1
 
 
 def masked_loss(
@@ -28,15 +30,19 @@ def training_loss(
     position: Int[Array, "B"],
     step_key: Key[Array, ""],
     known: KnownPlaces | None = None,
+    token_noise: float = 0.0,
 ) -> Float[Array, ""]:
     """Mean over cells of the masked loss, divided by the panel size: nats per gene.
 
-    `known` holds the places of expressed and of ABSENT genes, where the caller has them.
+    `known` holds the places of expressed and of ABSENT genes, where the caller has them. `token_noise` is the share of
+    visible expressed genes that the model sees as not expressed.
     Noise is keyed by (step, position in the global batch), so that it does not depend on how many hosts feed the batch.
     """
     rate_key, mask_key = jax.random.split(step_key)
     t = mask_rates(rate_key, position)
     keys = jax.vmap(lambda i: jax.random.fold_in(mask_key, i))(position)
     noised, masked = corrupt(tokens, t, keys)
+    if token_noise:
+        noised = silence(noised, token_noise, jax.vmap(lambda key: jax.random.fold_in(key, _SILENCE_STREAM))(keys))
     weights = masked / (t * (tokens.shape[0] * model.genes))[:, None, None]
     return weighted_cross_entropy(model.head_patches(noised, conditions, known), tokens, weights)

@@ -74,6 +74,8 @@ class TrainingConfig:
     number_dropout: float = 0.2
     """Share of cells of which a number field (dose, library size) is left out, each field by itself, so that cells can
     be drawn without it; in (0, 1)."""
+    token_noise: float = 0.0
+    """Share of each cell's visible expressed genes that the model sees as not expressed, in [0, 1)."""
     log_every: int = 50
     """Steps between two lines of metrics."""
     evaluate_every: int = 1000
@@ -113,6 +115,8 @@ class TrainingConfig:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}.")
         if not 0.0 <= self.condition_dropout < 1.0:
             raise ValueError(f"training.condition_dropout must be in [0, 1), got {self.condition_dropout}.")
+        if not 0.0 <= self.token_noise < 1.0:
+            raise ValueError(f"training.token_noise must be in [0, 1), got {self.token_noise}.")
         if not 0.0 < self.number_dropout < 1.0:
             raise ValueError(f"training.number_dropout must be in (0, 1), got {self.number_dropout}.")
         if self.batch_size % 32:

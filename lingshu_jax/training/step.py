@@ -86,7 +86,7 @@ def jit_step(
                 config.number_dropout,
             )
             noise_key = jax.random.fold_in(key, _NOISE_STREAM)
-            return training_loss(model, tokens, conditions, part["position"], noise_key, known)
+            return training_loss(model, tokens, conditions, part["position"], noise_key, known, config.token_noise)
 
         with compiled_for(mesh):
             loss, gradients = loss_and_gradients(

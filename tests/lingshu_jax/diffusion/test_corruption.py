@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lingshu_jax.diffusion import corrupt
-from lingshu_jax.diffusion.corruption import mask_rates
+from lingshu_jax.diffusion.corruption import mask_rates, silence
 from lingshu_jax.kernels.gene_head import PADDING
 from lingshu_jax.tokens import ABSENT, MASK
 
@@ -49,3 +49,13 @@ def test_rates_of_any_16_neighbours_cover_the_unit_interval():
         assert np.diff(rates).max() < 0.15
         assert 0.4 < rates.mean() < 0.6
     assert not np.allclose(mask_rates(KEY, jnp.arange(4)), mask_rates(jax.random.key(1), jnp.arange(4)))
+
+
+def test_only_visible_expressed_genes_are_silenced():
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 281, (3, 4000)))
+    tokens = tokens.at[:, ::7].set(MASK).at[:, 1::7].set(ABSENT).at[:, 2::7].set(PADDING)
+    seen = np.asarray(silence(tokens, 0.25, KEY))
+    expressed = np.asarray((tokens > 0) & (tokens <= 280))
+    assert 0.22 < (seen[expressed] == 0).mean() < 0.28
+    kept = ~expressed | (seen != 0)
+    np.testing.assert_array_equal(seen[kept], np.asarray(tokens)[kept])

@@ -108,8 +108,8 @@ def poisoned(setup: Setup, monkeypatch) -> Setup:
     """The setup with a loss that is not a number for cells at negative positions."""
     good = step_module.training_loss
 
-    def loss(model, tokens, conditions, position, key, expressed):
-        return good(model, tokens, conditions, position, key, expressed) * jnp.where((position < 0).any(), jnp.nan, 1.0)
+    def loss(model, tokens, conditions, position, *rest):
+        return good(model, tokens, conditions, position, *rest) * jnp.where((position < 0).any(), jnp.nan, 1.0)
 
     monkeypatch.setattr(step_module, "training_loss", loss)
     return Setup(setup.mesh_config, setup.config)

@@ -149,3 +149,9 @@ def test_numbers_are_left_out_by_position_and_field_by_field():
     backwards = {name: values[::-1] for name, values in labels.items()}
     again = drop_numbers(backwards, vocabulary, position[::-1], key, 0.2)
     np.testing.assert_array_equal(again["dose"][::-1], dropped["dose"])
+
+
+def test_token_noise_changes_what_the_model_sees():
+    plain, noisy = setup_on(), setup_on(token_noise=0.5)
+    losses = [float(s.step(s.init(), s.to_device(batch(0)))[1]["loss"]) for s in (plain, noisy)]
+    assert losses[0] != losses[1] and np.isfinite(losses[1])

@@ -22,11 +22,11 @@ EXTRAS  := eval,ingest,test,lint$(if $(filter cpu,$(ACCEL)),,$(comma)$(ACCEL))
 comma   := ,
 DEMO    := demo
 
-.PHONY: help install demo test lint inspect ingest train sample eval report runs clean ui bench check-tpu results ablations chaos fuzz
+.PHONY: help install demo test coverage mutants lint inspect ingest train sample eval report runs clean ui bench check-tpu results ablations chaos fuzz
 
 help:
 	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
-	@echo "targets: install demo test lint inspect ingest train sample eval report runs ui bench check-tpu results ablations clean"
+	@echo "targets: install demo test coverage mutants lint inspect ingest train sample eval report runs ui bench check-tpu results ablations clean"
 
 install: $(STAMP)
 
@@ -50,6 +50,13 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m "not slow and not soak" $(SET)
+
+coverage: install
+	$(BIN)/python -m pytest -n 2 -m "not slow and not soak" --cov lingshu_jax --cov data_pipelines --cov-report term:skip-covered $(SET)
+
+mutants: install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[mutants]'
+	$(BIN)/python -m experiments.mutation $(SET)
 
 lint: install
 	$(BIN)/ruff check .

@@ -61,7 +61,9 @@ class StageProgress:
 
 def _line(stage: str, done: int, total: int, unit: str, seconds: float) -> str:
     rate = done / max(seconds, 1e-9)
-    left = duration((total - done) / max(rate, 1e-9))
+    if not done:
+        return f"{stage}: 0/{total:,} {unit} after {duration(seconds)}"
+    left = duration((total - done) / rate)
     per_second = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
     return f"{stage}: {done:,}/{total:,} {unit}, {per_second} {unit}/s, {left} left"
 

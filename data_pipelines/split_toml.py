@@ -47,6 +47,8 @@ def read_split_toml(path: str | pathlib.Path, *, field: str | None = None, seed:
         raise InputError(f"{path} is no TOML ({error}).") from error
     zeroshot, fewshot = _table(value, "zeroshot", path), _table(value, "fewshot", path)
     names = {str(key).split(".", 1)[0] for key in (*zeroshot, *fewshot)}
+    if not names:
+        raise InputError(f"{path} holds nothing out: it has no conditions in [zeroshot] or [fewshot].")
     if len(names) > 1:
         raise InputError(
             f"{path} speaks of {len(names)} datasets ({', '.join(sorted(names))}); a store is one. Split it."

@@ -243,8 +243,12 @@ def load_split(store: "CellStore", name: str = "default") -> Split:
     return split
 
 
+_LONGEST_NAME = 200
+"""Bytes: file systems take 255, and writers add to it."""
+
+
 def _key(name: str) -> str:
-    if not name or name.startswith(".") or "/" in name:
+    if not name.isprintable() or not name or name.startswith(".") or "/" in name or len(name.encode()) > _LONGEST_NAME:
         raise InputError(f"{name!r} is no name for a split. Use letters, digits and dashes.")
     return f"splits/{name}.json"
 

@@ -61,6 +61,11 @@ def load_targets(
         kept = np.flatnonzero(detected_in_controls(store, split, progress=progress) >= FEWEST_DETECTED)
         labels = tuple(store.panel.genes[gene] for gene in kept)
         return _standardised(labels, values[kept], source)
+    return read_targets(source)
+
+
+def read_targets(source: str) -> TargetTable:
+    """The features in a file, see `load_targets`."""
     path = pathlib.Path(source)
     if not path.is_file():
         raise InputError(f"--model.features.source {source}: no such file. Give an .npz, a .parquet, or coexpression.")

@@ -83,6 +83,11 @@ def one_line(text: str) -> str:
     wrong = re.sub(r"^Error parsing (config\.[\w.]+|launch|distributed): ", "", wrong)
     for python, kind in _PYTHONS_WORDS.items():
         wrong = re.sub(rf"^Error parsing (--[\w.-]+): {python}: ('.*')", rf"\1 must be {kind}, got \2", wrong)
+    wrong = re.sub(
+        r"^Missing from [^:]+: (?:(--[\w.-]+) [^ ]+|\[*[A-Z]+[^ ]*) (.*?)\.? \(required\).*$",
+        lambda found: f"{found[1] or 'an argument'} is missing: {found[2]}",
+        wrong,
+    )
     near = next((section for section in body if section.startswith("Perhaps you meant")), "")
     options = re.findall(r"(--[\w.-]+)", near)
     nearest = f" (nearest: {', '.join(dict.fromkeys(options))})" if options else ""

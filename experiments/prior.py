@@ -13,6 +13,7 @@ import pandas as pd
 
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress, silent
+from experiments.text_table import read_text_table
 from lingshu_jax.vocabulary import ConditionVocabulary, GenePanel, nearest
 
 if TYPE_CHECKING:
@@ -73,10 +74,7 @@ def table_counts(
     Raises:
         InputError: a column, a gene or a label is unknown, a value is no count, or a gene has two.
     """
-    try:
-        rows = pd.read_csv(prior.path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{prior.path} is no csv table ({str(error).splitlines()[0]}).") from error
+    rows = read_text_table(prior.path)
     names = [field.name for field in vocabulary.labelled]
     missing, unknown = {GENE, VALUE} - set(rows), set(rows) - {GENE, VALUE, *names}
     if missing or unknown:

@@ -17,6 +17,7 @@ from data_pipelines import CellStore, Split, condition_rows, make_loader
 from data_pipelines.errors import InputError
 from data_pipelines.loader import Loader
 from data_pipelines.statistics import Statistics
+from data_pipelines.target_features import COEXPRESSION, read_targets
 from experiments import runs
 from experiments.assembly import ModelPlan, optimizer_of, plan, start_statistics
 from experiments.blueprint import Blueprint, Cells
@@ -46,6 +47,7 @@ from experiments.storage import Folder, folder_at, storage_of
 from experiments.training_cells import TrainingCells
 from lingshu_jax.evaluation.bound import bound_of_cells
 from lingshu_jax.kernels.attention import IMPLEMENTATIONS
+from lingshu_jax.model import TargetFeatures
 from lingshu_jax.parallel.distributed import is_leader, lead, several, shared_fate
 from lingshu_jax.parallel.mesh import compiled_for, make_mesh, replicated, to_global
 from lingshu_jax.tokens import ABSENT, encode_counts
@@ -99,6 +101,7 @@ def train(job: TrainJob) -> TrainResult:
     blueprint, hardware = Blueprint(job.experiment, Cells.of(job.store)), here()
     mesh = make_mesh(blueprint.mesh(hardware))
     _check_attention(blueprint, mesh)
+    _check_features(job)
     enable_compilation_cache(storage_of(job.root).compilation_cache(job.root))
     origin = _origin(job, blueprint)
     folder = runs.RunFolder(folder_at(lead("run", lambda: str(_open_run(job, origin).path))))
@@ -144,6 +147,13 @@ def _check_attention(blueprint: Blueprint, mesh: jax.sharding.Mesh) -> None:
         reason = IMPLEMENTATIONS[model.attention].unsupported(shape, jnp.dtype(model.dtype))
     if reason:
         raise InputError(f"--model.attention {model.attention} cannot be used here: {reason}. Take auto or xla.")
+
+
+def _check_features(job: TrainJob) -> None:
+    """Refuse a file of target features that cannot be read before there is a run folder."""
+    features = job.experiment.model.features
+    if isinstance(features, TargetFeatures) and features.source != COEXPRESSION:
+        read_targets(features.source)
 
 
 def _train(

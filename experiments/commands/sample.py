@@ -15,6 +15,7 @@ from experiments.commands.train import join_processes
 from experiments.commands.writing import is_leader, write
 from experiments.progress import StageProgress
 from experiments.simulation.output import check_out
+from experiments.text_table import read_text_table
 from lingshu_jax.diffusion import SamplerConfig
 from lingshu_jax.parallel.config import DistributedConfig
 
@@ -167,10 +168,7 @@ def _conditions(options: Sample, condition: dict[str, str], loaded: "LoadedRun")
             raise InputError(
                 f"{options.conditions} does not exist. Pass a csv file with the columns of the conditions."
             )
-        try:
-            return pd.read_csv(options.conditions, dtype=str, keep_default_na=False)
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise InputError(f"{options.conditions} is no csv table ({str(error).splitlines()[0]}).") from error
+        return read_text_table(options.conditions)
     if options.split is not None:
         if set(condition) - {field.name for field in loaded.plan.vocabulary.numbers}:
             raise InputError(f"{_ONE_WAY} Only numbers can be given beside --split.")

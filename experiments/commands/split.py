@@ -57,6 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     from data_pipelines.splits import confounded
 
     store = CellStore.open(options.store)
+    if options.write_toml is not None and not options.write_toml.parent.is_dir():
+        raise InputError(f"--write-toml {options.write_toml} must name a file in a folder that exists.")
     split = make_split(store, _kind(options), name=options.name)
     if options.write_toml is not None:
         options.write_toml.write_text(split_toml(store, split, field=options.column))

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import svds
 
+from data_pipelines.label_dispersion import dispersion_of_labels
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 from data_pipelines.statistics import Statistics
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FEWEST_CELLS = 10
 """A pair of labels with fewer training cells is told by its labels alone."""
-_FORMAT = 2
+_FORMAT = 3
 """Of what is stored: changes with how rates are computed."""
 _SWEEPS = 8
 _SMALLEST_PRIOR, _LARGEST_PRIOR = 0.5, 1e3
@@ -68,9 +69,17 @@ def label_rates(
 
     def compute() -> dict[str, np.ndarray]:
         sums = _LabelSums.read(store, split, mean, vocabulary, terms, progress)
-        rates = _fit(sums, mean, statistics.dispersion)
-        basis, tables = _low_rank(rates, sums, mean, statistics.dispersion, rank)
-        return {"basis": basis} | {
+        basis, tables = _low_rank(_fit(sums, mean, statistics.dispersion), sums, mean, statistics.dispersion, rank)
+        dispersion = dispersion_of_labels(
+            store,
+            split,
+            mean=mean,
+            size=sums.cell_size,
+            told=sums.told(tables)[sums.group],
+            basis=basis,
+            progress=progress,
+        )
+        return {"basis": basis, "dispersion": dispersion} | {
             f"table_{i}": _spread(table, sums.labels[i], term)
             for i, (term, table) in enumerate(zip(terms, tables, strict=True))
         }
@@ -78,7 +87,8 @@ def label_rates(
     of_mean = hashlib.blake2b(mean.tobytes(), digest_size=16).hexdigest()
     key = content_hash([_FORMAT, vocabulary.to_json(), rank, of_mean])
     found = stored_arrays(store, split, f"label_rates_{key}", compute)
-    return LowRankRates(found["basis"], {term_name(term): found[f"table_{i}"] for i, term in enumerate(terms)})
+    tables = {term_name(term): found[f"table_{i}"] for i, term in enumerate(terms)}
+    return LowRankRates(found["basis"], tables, found["dispersion"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,6 +107,17 @@ class _LabelSums:
     """Per term, (T,): sum of squared size factors over the square of their sum: 1 / cells of equal size."""
     measured: np.ndarray
     """bool (M, G)."""
+    group: np.ndarray
+    """(n,) the group of each training cell."""
+    cell_size: np.ndarray
+    """(n,) its size factor."""
+
+    def told(self, tables: list[np.ndarray]) -> np.ndarray:
+        """(M, R): the sum of the tables' rows of each group's labels."""
+        rows = [np.append(table, np.zeros((1, table.shape[1]), table.dtype), axis=0) for table in tables]
+        return sum(
+            (table[place] for table, place in zip(rows[1:], self.groups[1:], strict=True)), rows[0][self.groups[0]]
+        )
 
     @classmethod
     def read(
@@ -132,6 +153,8 @@ class _LabelSums:
             size=np.bincount(group, size, len(alike)),
             square=[(member @ size**2) / np.maximum(member @ size, 1e-9) ** 2 for member in sums],
             measured=store.measured[alike[:, -1]],
+            group=group,
+            cell_size=size,
         )
 
 

@@ -231,8 +231,12 @@ def _negative_binomial(
     prior = count / cells + 1e-4
     mean = (count + 0.3 * prior * mean_size) / (np.maximum(size_sum, 1e-9) + 0.3 * mean_size)
     squared_error = square - 2 * mean * by_size + mean**2 * square_sum
-    phi = np.clip((squared_error - count + 0.15) / (mean**2 * square_sum + 3.0), 1e-3, 5.0)
-    return mean, phi
+    return mean, overdispersion(squared_error, count, mean**2 * square_sum)
+
+
+def overdispersion(squared_error: np.ndarray, count: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """phi (G,) of var = m + phi m^2, from sums over cells of (X - m)^2, X and m^2; shrunk a little towards 0.05."""
+    return np.clip((squared_error - count + 0.15) / (square + 3.0), 1e-3, 5.0)
 
 
 def _conditions(fields: tuple[str, ...], obs: Any, log_size: np.ndarray) -> dict[tuple[str, ...], ConditionSizes]:

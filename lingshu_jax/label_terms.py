@@ -39,3 +39,5 @@ class LowRankRates:
     """float32 (G, R)."""
     tables: Mapping[str, np.ndarray]
     """By the name of a term, float32 (rows of its first field, ..., R); 0 for labels without training cells."""
+    dispersion: np.ndarray
+    """float64 (G,): theta of var = m + m^2 / theta around the means m that labels tell."""

@@ -95,9 +95,10 @@ class DepthStart(NoStart):
         self.library_size = vocabulary.library_size
         if statistics is not None:
             mean = np.maximum(statistics.mean, MEAN_FLOOR)
-            self.table = Fixed(_table(layout, log_token_mass(mean, statistics.dispersion)))
+            dispersion = rates.dispersion if labelled and rates is not None else statistics.dispersion
+            self.table = Fixed(_table(layout, log_token_mass(mean, dispersion)))
             self.mean = Fixed(layout.spread(mean.astype(np.float32), padding=0.0))
-            self.dispersion = Fixed(layout.spread(statistics.dispersion.astype(np.float32), padding=1.0))
+            self.dispersion = Fixed(layout.spread(dispersion.astype(np.float32), padding=1.0))
             self.log_variance = Fixed(np.float32(max(statistics.depth_log_variance, SMALLEST_LOG_VARIANCE)))
             self.mean_effects = nnx.Dict(_fixed(statistics.depth_effects))
             self.spread_effects = nnx.Dict(_fixed(statistics.spread_effects))

@@ -140,3 +140,11 @@ def test_it_is_computed_once_and_by_training_cells_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(type(store), "counts", lambda self, rows: read.append(np.asarray(rows)) or counts(self, rows))
     label_rates(store, split, statistics, statistics.vocabulary, rank=8)
     assert set(np.concatenate(read)) == set(split.train)
+
+
+def test_dispersion_is_that_within_labels(tmp_path):
+    """Counts are gamma-Poisson with shape 4 in every condition; all cells together vary far more."""
+    _, _, statistics, rates = rates_of(tmp_path, cells())
+    told = (MEAN > 2) & (np.abs(LINE["B"]) > 0.7)
+    assert np.median(rates.dispersion[told]) == pytest.approx(4.0, rel=0.15)
+    assert np.median(statistics.dispersion[told]) < 3.0

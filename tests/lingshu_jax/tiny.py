@@ -67,7 +67,7 @@ def rates(vocabulary: ConditionVocabulary = VOCABULARY) -> LowRankRates:
         table[NULL_ROW] = 0.0
         table[(slice(None),) * (len(term) - 1) + (NULL_ROW,)] = 0.0
         tables[term_name(term)] = table.astype(np.float32)
-    return LowRankRates(rng.normal(size=(GENES, rank)).astype(np.float32), tables)
+    return LowRankRates(rng.normal(size=(GENES, rank)).astype(np.float32), tables, np.full(GENES, 2.0))
 
 
 def conditions(n: int) -> dict[str, jax.Array]:

@@ -8,6 +8,7 @@ one job, and 10 evaluation jobs and 2 training jobs that write to one server at 
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -65,7 +66,7 @@ def open_store(folder: pathlib.Path) -> str:
 
     cells, expressed = 4 * MANY, 16
     writer.CHUNK, writer.SHARD = expressed, 4 * expressed
-    writer.lay_out.__kwdefaults__["chunk"] = expressed
+    writer.lay_out = functools.partial(writer.lay_out, chunk=expressed)
     counts: Any = scipy.sparse.random_array((cells, 100), density=0.16, rng=np.random.default_rng(0), format="csr")
     counts.data = np.ceil(5 * counts.data)
     anndata.AnnData(counts.astype(np.int32)).write_h5ad(folder / "cells.h5ad")

@@ -90,6 +90,8 @@ class Scenario(abc.ABC):
     """A command that makes something in a folder of its own."""
 
     name: str
+    anywhen = 0.4
+    """Share of the faults whose moment is drawn from the whole, not from after the work proper has begun."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
@@ -187,6 +189,7 @@ class Evaluate(Scenario):
     """Drawn cells are evaluated: every number."""
 
     name = "evaluation"
+    anywhen = 1.0  # it writes at its end alone
 
     def fresh(self, folder: pathlib.Path) -> None:
         super().fresh(folder)
@@ -199,9 +202,6 @@ class Evaluate(Scenario):
 
     def written_to(self, folder: pathlib.Path) -> pathlib.Path:
         return folder / "runs" / "perturb" / RUN
-
-    def begun(self, folder: pathlib.Path) -> bool:
-        return (self.written_to(folder) / "evaluations").exists()
 
     def result(self, folder: pathlib.Path) -> Any:
         metrics = self.written_to(folder) / "evaluations" / "test-samples" / "metrics.json"

@@ -132,10 +132,8 @@ def in_turn(chosen: Sequence[Injection], per_kind: int) -> list[Injection]:
     turns: list[Injection] = []
     most = max((per_kind * one.weight for one in chosen), default=0)
     for turn in range(most):
-        # What is to come more often comes more often in every part of the whole.
-        turns += [
-            one for one in chosen if (turn + 1) * per_kind * one.weight // most > turn * per_kind * one.weight // most
-        ]
+        # The rarer ones are spread over the whole, and the first turn has one of each.
+        turns += [one for one in chosen if turn * per_kind * one.weight % most < per_kind * one.weight]
     return turns
 
 

@@ -78,7 +78,7 @@ def attempt(scenario: Scenario, fault: Fault, expected: Reference, folder: pathl
 
 def _wait_for_moment(scenario: Scenario, job: Job, folder: pathlib.Path, seconds: float, draws: random.Random) -> None:
     """A random moment of the whole, or one after the work proper has begun."""
-    early, moment, limit = draws.random() < 0.4, draws.random(), time.monotonic() + 4 * seconds
+    early, moment, limit = draws.random() < scenario.anywhen, draws.random(), time.monotonic() + 4 * seconds
     if early:
         wait(lambda: time.monotonic() - job.started >= 0.9 * seconds * moment, job, limit)
         return

@@ -48,8 +48,9 @@ class MlflowIndex:
 
         from mlflow.tracking import MlflowClient
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # What goes wrong is told by who catches it, in one line; theirs are pages.
+        for name in ("mlflow", "alembic", "sqlalchemy"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if place.file is not None and not place.file.exists():
             _make(place)
         return cls(MlflowClient(tracking_uri=place.uri))

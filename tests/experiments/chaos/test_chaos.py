@@ -53,6 +53,7 @@ class PlantedJob:
 
 class Planted:
     name = "planted"
+    anywhen = 0.4
 
     def fresh(self, folder):
         (folder / "starts").mkdir(parents=True)

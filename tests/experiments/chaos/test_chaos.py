@@ -11,6 +11,7 @@ from experiments.chaos.__main__ import main
 from experiments.chaos.damage import Missing, damaged
 from experiments.chaos.faults import KILL, DiskFull, SecondJob
 from experiments.chaos.jobs import Ended
+from experiments.chaos.scenarios import Base, Ingest
 from experiments.chaos.suite import Injection, Tally, carry_out, in_turn, shortened
 from experiments.chaos.table import BEGIN, END, as_table, write_into
 from experiments.chaos.trial import TOO_LATE, Reference, Violation, attempt
@@ -73,8 +74,18 @@ class Planted:
     def result(self, folder):
         return (folder / "out").read_text() if (folder / "out").exists() else None
 
+    def complete(self, found, expected):
+        return found == expected
+
     def leftovers(self, folder):
         return [path.name for path in folder.glob(".*")]
+
+
+def test_a_store_without_its_split_is_whole_and_one_without_a_shard_is_not(tmp_path):
+    scenario, expected = Ingest(Base(tmp_path)), {"X/data/c/0": "a", "splits/default.json": "b"}
+    assert scenario.complete({"X/data/c/0": "a", "splits/default.json.__lock": "c"}, expected)
+    assert not scenario.complete({"splits/default.json": "b"}, expected)
+    assert not scenario.complete({"X/data/c/0": "other", "splits/default.json": "b"}, expected)
 
 
 WHOLE = Reference("whole", 0.0, ())

@@ -7,7 +7,7 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from data_pipelines.errors import InputError
@@ -144,11 +144,11 @@ class Location:
         }
         return tensorstore.open(spec, open=True, read=True, write=write, context=cache or _context()).result()
 
-    def zarr(self, *, read_only: bool = True) -> "Store":
-        """The folder as zarr's own kind of store."""
+    def zarr(self, *, read_only: bool = True, checksums: Mapping[str, str] | None = None) -> "Store":
+        """The folder as zarr's own kind of store; what is read is compared with the checksums that are given."""
         from data_pipelines.zarr_store import KeyValueStore
 
-        return KeyValueStore(self, read_only=read_only)
+        return KeyValueStore(self, read_only=read_only, checksums=checksums or {})
 
     @functools.cached_property
     def kvstore(self) -> "tensorstore.KvStore":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from data_pipelines import summed_json
 from data_pipelines.columns import label_text
 from data_pipelines.errors import InputError
 from data_pipelines.held_out import HeldOutCombinations, HeldOutPerturbations
@@ -232,7 +233,7 @@ def load_split(store: "CellStore", name: str = "default") -> Split:
         hint = f"nearest: {nearest(name, there)}" if there else "it has none"
         raise InputError(f"{store.path} has no split {name!r} ({hint}). Make it with: lingshu split {store.path}")
     try:
-        value = json.loads(stored)
+        value = summed_json.load(stored)
         split = _from_json(name, value)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path} is no split file ({error}). Remove it and make the split again.") from error
@@ -265,7 +266,7 @@ def _to_json(split: Split) -> bytes:
         "val": split.val.tolist(),
         "test": split.test.tolist(),
     }
-    return json.dumps(value).encode()
+    return summed_json.dump(value)
 
 
 def _from_json(name: str, value: dict[str, Any]) -> Split:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipelines import summed_json
 from data_pipelines.depth_prior import ConditionSizes, DepthPrior, fit_depth_prior
 from data_pipelines.errors import InputError
 from data_pipelines.location import Location
@@ -84,7 +84,7 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
     if stored is None:
         return compute_statistics(store, split, progress=progress)
     try:
-        facts = json.loads(stored)
+        facts = summed_json.load(stored)
         with np.load(io.BytesIO(folder.read("statistics.npz") or b""), allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
         vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
@@ -281,4 +281,4 @@ def _save(folder: Location, statistics: Statistics) -> None:
         "conditions": [[list(labels), *dataclasses.astuple(sizes)] for labels, sizes in statistics.conditions.items()],
     }
     folder.write("statistics.npz", arrays.getvalue())
-    folder.write("statistics.json", json.dumps(facts, sort_keys=True, indent=1).encode())
+    folder.write("statistics.json", summed_json.dump(facts))

@@ -9,13 +9,15 @@ import numpy as np
 import scipy.sparse
 
 from data_pipelines.columns import Columns
-from data_pipelines.contents import check_contents
+from data_pipelines.contents import check_contents, check_file, read_checksums
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN, as_labels
 from data_pipelines.location import Location, new_cache
 from lingshu_jax.vocabulary import GenePanel
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas
 
 # N cells, G genes
@@ -44,18 +46,20 @@ class CellStore:
         """Open a store: a folder, or a gs://, s3:// or file:// URL.
 
         Raises:
-            InputError: there is no complete cell store at `path`, or it is of another format version.
+            InputError: there is no complete cell store at `path`, it is damaged, or of another format version.
         """
         path = Location(path)
         if not path.exists("zarr.json"):
             what = "is not a cell store" if path.path is None or path.path.exists() else "does not exist"
             raise InputError(f"{path} {what}. Make a store with: lingshu ingest FILE.h5ad --out {path}")
-        manifest = _read_manifest(path)
+        checksums = read_checksums(path)
+        check_file(path, "zarr.json", path.read("zarr.json") or b"", checksums)
+        manifest = _read_manifest(path, checksums)
         if manifest.get("format") != FORMAT:
             raise InputError(
                 f"{path} is a cell store of format {manifest.get('format')}; this version reads {FORMAT}. Ingest again."
             )
-        check_contents(path)
+        check_contents(path, checksums)
         return cls(path, manifest)
 
     def __repr__(self) -> str:
@@ -67,12 +71,12 @@ class CellStore:
     @functools.cached_property
     def obs(self) -> "pandas.DataFrame":
         """One row per stored cell, in stored order; condition and batch columns as text without missing values."""
-        return as_labels(_read(self.path, "obs"), self.columns)
+        return as_labels(self._read("obs"), self.columns)
 
     @functools.cached_property
     def var(self) -> "pandas.DataFrame":
         """One row per gene of the panel."""
-        return _read(self.path, "var")
+        return self._read("var")
 
     @functools.cached_property
     def panel(self) -> GenePanel:
@@ -81,7 +85,7 @@ class CellStore:
     @functools.cached_property
     def measured(self) -> np.ndarray:
         """bool (sources, G): which panel genes each source measured."""
-        return np.asarray(_read(self.path, "uns/cell_store/measured"), bool)
+        return np.asarray(self._read("uns/cell_store/measured"), bool)
 
     @functools.cached_property
     def source(self) -> np.ndarray:
@@ -98,7 +102,14 @@ class CellStore:
         """The truth of a simulated screen (see `simulate_screen`), or None."""
         if not self.path.list_keys("uns/planted_truth/"):
             return None
-        return _read(self.path, "uns/planted_truth")
+        return self._read("uns/planted_truth")
+
+    def _read(self, key: str) -> Any:
+        return _read(self.path, key, self._checksums)
+
+    @functools.cached_property
+    def _checksums(self) -> "Mapping[str, str]":
+        return read_checksums(self.path)
 
     @functools.cached_property
     def _rows(self) -> "_Rows":
@@ -196,21 +207,25 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _read_manifest(path: Location) -> dict[str, Any]:
+def _read_manifest(path: Location, checksums: "Mapping[str, str]") -> dict[str, Any]:
     try:
-        return json.loads(cast(str, _read(path, "uns/cell_store/manifest")))
+        return json.loads(cast(str, _read(path, "uns/cell_store/manifest", checksums)))
     except Exception as error:
+        if checksums:  # it was complete once
+            raise
         raise InputError(
             f"{path} is a zarr folder but no complete cell store. Make one with: lingshu ingest FILE.h5ad --out STORE"
         ) from error
 
 
-def _read(path: Location, key: str) -> Any:
+def _read(path: Location, key: str, checksums: "Mapping[str, str]") -> Any:
     import zarr
     from anndata.io import read_elem
 
     try:
-        return read_elem(zarr.open_group(path.zarr(), mode="r", zarr_format=3)[key])
+        return read_elem(zarr.open_group(path.zarr(checksums=checksums), mode="r", zarr_format=3)[key])
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged chunk makes of its decoder
         raise _damaged(path / key, error) from error
 

@@ -1,15 +1,13 @@
 """A `Location` as zarr asks for it. Imported on first use: zarr takes longer to import than `lingshu --help` may."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from data_pipelines.contents import ROOT, check_file
 from data_pipelines.location import Location
 from data_pipelines.system_errors import told_as_system_errors
-
-ROOT = "zarr.json"
-"""Key of the root's metadata."""
 
 
 class KeyValueStore(Store):
@@ -19,9 +17,9 @@ class KeyValueStore(Store):
     supports_deletes: bool = True  # pyright: ignore[reportIncompatibleVariableOverride, reportAssignmentType]
     supports_listing: bool = True  # pyright: ignore[reportIncompatibleVariableOverride, reportAssignmentType]
 
-    def __init__(self, location: Location, *, read_only: bool) -> None:
+    def __init__(self, location: Location, *, read_only: bool, checksums: Mapping[str, str] | None = None) -> None:
         super().__init__(read_only=read_only)
-        self.location = location
+        self.location, self._checksums = location, checksums or {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeyValueStore) and other.location == self.location
@@ -39,6 +37,7 @@ class KeyValueStore(Store):
         if found.state != "value":
             return None
         value = bytes(found.value)
+        check_file(self.location, key, value, self._checksums)
         made = (prototype or default_buffer_prototype()).buffer
         return made.from_bytes(value[_span(byte_range, len(value))])
 
@@ -98,10 +97,15 @@ class RootLast(KeyValueStore):
         else:
             await super().set(key, value)
 
+    @property
+    def root(self) -> bytes:
+        """The root's metadata."""
+        assert self._root is not None
+        return self._root
+
     def publish(self) -> None:
         """Write the root's metadata."""
-        assert self._root is not None
-        self.location.write(ROOT, self._root)
+        self.location.write(ROOT, self.root)
 
 
 def _span(request: ByteRequest | None, size: int) -> slice:

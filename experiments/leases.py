@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from data_pipelines.errors import Interrupted
+from data_pipelines.lock_owner import LockOwner, refused
 from lingshu_jax.buckets.files import place_of, told_as_system_errors
 
 REFRESH_SECONDS = 10.0
@@ -41,10 +41,11 @@ def leased(url: str, refusal: str, *, lost: Callable[[str], None] = end_process)
         lost: called, from another thread, when it could not be written in time and may be another's.
 
     Raises:
-        Interrupted: another process holds it; `refusal` is the message.
+        Interrupted: another process holds it; `refusal` is the message, with who that is.
     """
     with told_as_system_errors(url):
-        lease = _Lease(url, _acquire(url, refusal))
+        owner = LockOwner.me()
+        lease = _Lease(url, owner, _acquire(url, owner, refusal))
     done = threading.Event()
     keeper = threading.Thread(target=lease.keep, args=(done, lost), daemon=True)
     keeper.start()
@@ -56,11 +57,11 @@ def leased(url: str, refusal: str, *, lost: Callable[[str], None] = end_process)
         lease.give_up()
 
 
-def _acquire(url: str, refusal: str) -> Any:
+def _acquire(url: str, owner: LockOwner, refusal: str) -> Any:
     """The lock as we wrote it, taken where nobody has it or its holder is silent."""
     store, key = place_of(url)
     try:
-        return obstore.put(store, key, _entry(), mode="create")["e_tag"]
+        return obstore.put(store, key, owner.to_bytes(), mode="create")["e_tag"]
     except AlreadyExistsError:
         pass
     print(f"{url} is there: waiting up to {LEASE_SECONDS:.0f} s for whoever held it", file=sys.stderr, flush=True)
@@ -69,20 +70,20 @@ def _acquire(url: str, refusal: str) -> Any:
         time.sleep(min(1.0, REFRESH_SECONDS / 4))
         now = _state(store, key)
         if now is not None and now != seen:
-            raise Interrupted(refusal)
+            raise _refused(store, key, refusal)
         seen = now
     try:
         mode: Any = "create" if seen is None else {"e_tag": seen}
-        return obstore.put(store, key, _entry(), mode=mode)["e_tag"]
+        return obstore.put(store, key, owner.to_bytes(), mode=mode)["e_tag"]
     except (AlreadyExistsError, PreconditionError):
-        raise Interrupted(refusal) from None
+        raise _refused(store, key, refusal) from None
 
 
 class _Lease:
     """A lock that is ours."""
 
-    def __init__(self, url: str, tag: Any) -> None:
-        self._url, self._tag = url, tag
+    def __init__(self, url: str, owner: LockOwner, tag: Any) -> None:
+        self._url, self._owner, self._tag = url, owner, tag
 
     def keep(self, done: threading.Event, lost: Callable[[str], None]) -> None:
         """Write it again in time, until done."""
@@ -90,7 +91,7 @@ class _Lease:
         written = time.monotonic()
         while not done.wait(REFRESH_SECONDS):
             try:
-                self._tag = obstore.put(store, key, _entry(), mode={"e_tag": self._tag})["e_tag"]
+                self._tag = obstore.put(store, key, self._owner.to_bytes(), mode={"e_tag": self._tag})["e_tag"]
                 written = time.monotonic()
             except (AlreadyExistsError, PreconditionError, FileNotFoundError):
                 return lost(f"{self._url} was taken by another process, which trains this run now.")
@@ -113,5 +114,9 @@ def _state(store: Any, key: str) -> Any:
         return None
 
 
-def _entry() -> bytes:
-    return uuid.uuid4().hex.encode()
+def _refused(store: Any, key: str, refusal: str) -> Interrupted:
+    try:
+        content = bytes(obstore.get(store, key).bytes())
+    except FileNotFoundError:
+        content = b""
+    return Interrupted(refused(refusal, content))

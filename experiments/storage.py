@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from data_pipelines.errors import InputError
 from data_pipelines.locks import held
+from data_pipelines.partial import unfinished
 from lingshu_jax.buckets import in_bucket
 
 if TYPE_CHECKING:
@@ -126,12 +127,9 @@ class Disk:
     """A file system."""
 
     def write(self, path: Folder, content: bytes) -> None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with unfinished(pathlib.Path(path)) as partial:
             partial.write_bytes(content)
             partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def modified(self, path: Folder) -> float:
         return pathlib.Path(path).stat().st_mtime

@@ -3,7 +3,7 @@
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-from data_pipelines.contents import CONTENTS, check_contents
+from data_pipelines.contents import CONTENTS, check_contents, read_checksums
 from data_pipelines.errors import InputError
 from data_pipelines.ingestion.damage import reading
 from data_pipelines.ingestion.inputs import Input
@@ -119,7 +119,7 @@ class ZarrSource(AnnDataSource):
             ) from error
         place = Location(given.path)
         if place.exists(CONTENTS):  # a cell store is an input like any other, but knows what it should hold
-            check_contents(place)
+            check_contents(place, read_checksums(place))
         super().__init__(given, root)
 
 

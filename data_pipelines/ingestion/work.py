@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import pathlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -44,6 +46,9 @@ def chunks_of(sources: "Sequence[Source]", budget: int) -> list[Chunk]:
         for number, (source, offset) in enumerate(zip(sources, offsets, strict=True))
         for first, last in source.matrix.chunks(budget)
     ]
+
+
+_RENAMED = re.compile(r"\.[0-9a-f]{8}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +130,17 @@ class Work:
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
+        self._remove_renamed()
+
+    def _remove_renamed(self) -> None:
+        """Delete what killed processes were deleting."""
+        for folder in self.path.parent.glob(f"{glob.escape(self.path.name)}.*"):
+            if _RENAMED.fullmatch(folder.name.removeprefix(self.path.name)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def remove_leftover(self, identity: str) -> None:
         """Delete the folder if it is of this identity, whose store is finished: a kill came before it was deleted."""
+        self._remove_renamed()
         if (self.plan() or {}).get("identity") == identity:
             with contextlib.suppress(Interrupted), self.locked():
                 self.remove()

@@ -64,7 +64,8 @@ def lay_out(
             dtype=kind,
             chunks=(chunk,),
             shards=(shard,),
-            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle=shuffle),
+            # A checksum of every chunk: lz4 makes other numbers of a bit that flipped.
+            compressors=(zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle=shuffle), zarr.codecs.Crc32cCodec()),
         )
 
 
@@ -93,5 +94,5 @@ def complete(
         # Consolidated metadata is not yet in the zarr v3 standard; it saves one request per array on remote stores.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(target, zarr_format=3)
-    write_contents(store)
+    write_contents(store, target.root)
     target.publish()

@@ -16,6 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.ingestion.counts import raw_counts
 from data_pipelines.ingestion.matrix import CsrMatrix
 from data_pipelines.ingestion.source import Source
+from data_pipelines.partial import unfinished
 from experiments.challenges.contracts import CONTEXT, PERTURBATION, Contract
 from experiments.simulation.output import UNS, Contents, is_zarr, stored_provenance, write_contents
 from lingshu_jax.vocabulary import nearest
@@ -172,8 +173,8 @@ class Submission:
             entries=entries,
             uns={UNS: json.dumps({**told, **self.labelled, "exported": self.contract.name})},
         )
-        suffix = out.suffix if is_zarr(out) else ".h5ad"
-        write_contents(contents, out, out.with_name(f".{out.stem}.partial{suffix}"))
+        with unfinished(out, out.suffix if is_zarr(out) else ".h5ad") as partial:
+            write_contents(contents, out, partial)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

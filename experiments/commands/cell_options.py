@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from data_pipelines.errors import InputError
+from data_pipelines.partial import unfinished
 from experiments.command_line import parse, take_prefixed
 from experiments.commands.options import DEFAULT_RUNS, Place
 from experiments.simulation.output import check_input_kept
@@ -77,11 +78,6 @@ def check_table(option: str, out: pathlib.Path, cells: pathlib.Path) -> None:
 
 def write_table(table: "pandas.DataFrame", out: pathlib.Path) -> None:
     """Write a csv in one step: whole, or not at all."""
-    import os
-
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with unfinished(out) as partial:
         table.to_csv(partial)
         partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from data_pipelines.errors import InputError
+from data_pipelines.partial import unfinished
 from experiments.command_line import parse
 from experiments.commands.next_command import print_next
 
@@ -61,7 +62,9 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"--write-toml {options.write_toml} must name a file in a folder that exists.")
     split = make_split(store, _kind(options), name=options.name)
     if options.write_toml is not None:
-        options.write_toml.write_text(split_toml(store, split, field=options.column))
+        with unfinished(options.write_toml) as partial:
+            partial.write_text(split_toml(store, split, field=options.column))
+            partial.replace(options.write_toml)
     load_statistics(store, split)
     print(describe(split))
     alone = confounded(store)

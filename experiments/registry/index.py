@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from data_pipelines.partial import unfinished
 from experiments.registry.jobs import Point, Record
 from experiments.registry.place import RegistryPlace
 from experiments.registry.records import ALIAS, TRAIN, RunRecords
@@ -47,8 +48,9 @@ class MlflowIndex:
 
         from mlflow.tracking import MlflowClient
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        # What goes wrong is told by who catches it, in one line; theirs are pages.
+        for name in ("mlflow", "alembic", "sqlalchemy"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         if place.file is not None and not place.file.exists():
             _make(place)
         return cls(MlflowClient(tracking_uri=place.uri))
@@ -204,13 +206,12 @@ def _make(place: RegistryPlace) -> None:
 
     assert place.file is not None
     place.file.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.file.with_name(f".{place.file.name}.{os.getpid()}.partial")
-    try:
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(unfinished(place.file))
+        for suffix in ("-wal", "-shm", "-journal"):
+            stack.callback(partial.with_name(partial.name + suffix).unlink, missing_ok=True)
         MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
         with contextlib.closing(sqlite3.connect(partial)) as file:
             file.execute("pragma wal_checkpoint(truncate)")
             file.execute("pragma journal_mode=wal")
         partial.replace(place.file)
-    finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            partial.with_name(partial.name + suffix).unlink(missing_ok=True)

@@ -58,6 +58,8 @@ def _set_aside_damaged(place: RegistryPlace) -> None:
         with contextlib.closing(sqlite3.connect(place.file)) as file:
             file.execute("pragma schema_version").fetchone()
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise  # a full disk has damaged nothing
         aside = place.file.with_name(f"{place.file.name}.damaged")
         warn(f"{place.file} cannot be used ({error}). It is now {aside.name}.")
         for suffix in ("-wal", "-shm"):

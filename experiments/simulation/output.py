@@ -5,9 +5,7 @@
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.partial import put_in_place, remove, unfinished
 
 if TYPE_CHECKING:
     import anndata
@@ -105,7 +104,7 @@ def write_contents(contents: Contents, out: pathlib.Path, partial: pathlib.Path)
                 zarr.consolidate_metadata(str(partial))
         put_in_place(partial, out)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
 def _write_matrix(root: Any, contents: Contents, *, zarr: bool) -> None:
@@ -144,22 +143,10 @@ def _root(path: pathlib.Path, *, zarr: bool) -> Iterator[Any]:
         yield file
 
 
-def put_in_place(partial: pathlib.Path, out: pathlib.Path) -> None:
-    """Give what is written its name; a folder that is there goes away."""
-    if out.is_dir():
-        old = out.with_name(f".{out.name}.{os.getpid()}.old")
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.replace(out)
-
-
 def write_cells(cells: "anndata.AnnData", out: pathlib.Path) -> None:
     """Write an AnnData that is in memory in one step: whole, or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}{out.suffix if is_zarr(out) else '.h5ad'}")
-    try:
+    with unfinished(out, out.suffix if is_zarr(out) else ".h5ad") as partial:
         if is_zarr(out):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -167,8 +154,6 @@ def write_cells(cells: "anndata.AnnData", out: pathlib.Path) -> None:
         else:
             cells.write_h5ad(partial, compression="gzip")
         put_in_place(partial, out)
-    finally:
-        _remove(partial)
 
 
 def stored_provenance(path: pathlib.Path) -> dict[str, Any]:
@@ -191,10 +176,3 @@ def stored_provenance(path: pathlib.Path) -> dict[str, Any]:
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

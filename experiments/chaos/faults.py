@@ -19,6 +19,10 @@ SIGNALLED = (-signal.SIGKILL, -signal.SIGTERM, 75)
 REFUSED = (0, 2, 75)
 
 
+class TooLate(Exception):
+    """The command had nothing left to be disturbed at."""
+
+
 class Fault(Protocol):
     """One way in which a working command is disturbed."""
 
@@ -33,7 +37,11 @@ class Fault(Protocol):
         ...
 
     def inject(self, job: Job, scenario: Scenario, folder: pathlib.Path, draws: random.Random) -> list[Ended]:
-        """Disturb a job that is running, and wait for its end. What is disturbed around it is put right again."""
+        """Disturb a job that is running, and wait for its end. What is disturbed around it is put right again.
+
+        Raises:
+            TooLate: there was nothing to disturb any more.
+        """
         ...
 
 
@@ -107,7 +115,7 @@ def _read_only(top: pathlib.Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class SecondJob:
-    """The same command is given once more: refused in one line that says who holds the lock, or it is too late."""
+    """The same command is given once more: refused in one line that says who holds the lock."""
 
     name: str = "second job"
     statuses: tuple[int, ...] = (0,)
@@ -118,7 +126,10 @@ class SecondJob:
             refused = ended.status == 2 and len(ended.refusal) == 1 and "It is held for" in ended.refusal[0]
             if not refused and ended.status != 0:
                 return [ended, *job.wait()]
-        return job.wait()
+        first = job.wait()
+        if all(ended.status == 0 for ended in second):  # it found everything done
+            raise TooLate
+        return first
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from experiments.chaos.faults import Fault
+from experiments.chaos.faults import Fault, TooLate
 from experiments.chaos.jobs import Ended, Job
 from experiments.chaos.scenarios import Scenario
 
@@ -58,6 +58,8 @@ def attempt(scenario: Scenario, fault: Fault, expected: Reference, folder: pathl
         if not job.running():
             return TOO_LATE
         ended = fault.inject(job, scenario, folder, draws)
+    except TooLate:
+        return TOO_LATE
     finally:
         job.kill()
     for one in ended:

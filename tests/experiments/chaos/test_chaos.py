@@ -124,6 +124,10 @@ def test_a_planted_violation_is_found(planted, violated, tmp_path, monkeypatch):
         tried(tmp_path, monkeypatch, **planted)
 
 
+def test_a_second_job_counts_where_it_was_refused_alone(tmp_path, monkeypatch):
+    assert tried(tmp_path / "done", monkeypatch, SecondJob()) == TOO_LATE
+
+
 def test_a_refusal_in_two_lines_and_a_second_job_that_is_let_in_are_violations(tmp_path, monkeypatch):
     said = "lingshu train: one.\nlingshu train: two."
     with pytest.raises(Violation, match="refused in 2 lines"):

@@ -115,13 +115,18 @@ def _read_only(top: pathlib.Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class SecondJob:
-    """The same command is given once more: refused in one line that says who holds the lock."""
+    """The same command is given once more: refused in one line that says who holds the lock.
+
+    The first is paused meanwhile: it may be done sooner than another starts.
+    """
 
     name: str = "second job"
     statuses: tuple[int, ...] = (0,)
 
     def inject(self, job: Job, scenario: Scenario, folder: pathlib.Path, draws: random.Random) -> list[Ended]:
+        job.send(signal.SIGSTOP, 0)
         second = Job(scenario.commands(folder)[:1], scenario.environment(folder)).wait()
+        job.send(signal.SIGCONT, 0)
         for ended in second:
             refused = ended.status == 2 and len(ended.refusal) == 1 and "It is held for" in ended.refusal[0]
             if not refused and ended.status != 0:

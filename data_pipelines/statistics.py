@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from data_pipelines.depth_prior import ConditionSizes, DepthPrior, fit_depth_prior
 from data_pipelines.errors import InputError
 from data_pipelines.location import Location
+from data_pipelines.npz import read_npz
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
@@ -85,12 +85,12 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
         return compute_statistics(store, split, progress=progress)
     try:
         facts = json.loads(stored)
-        with np.load(io.BytesIO(folder.read("statistics.npz") or b""), allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
+        arrays = read_npz(folder.read("statistics.npz") or b"", _ARRAYS)
+        values: dict[str, Any] = arrays | {name: facts[name] for name in _NUMBERS}
         vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
         conditions = {tuple(labels): ConditionSizes(*sizes) for labels, *sizes in facts["conditions"]}
         owner = (facts["store_hash"], facts["split_hash"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} cannot be read ({error}). Remove the folder; it is computed again.") from error
     if owner != (store.hash, split.hash):
         raise InputError(f"{folder} holds the statistics of split {owner[1]}, not {split.hash}. Remove the folder.")

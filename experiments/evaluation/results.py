@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.npz import read_npz
 from experiments.evaluation.plain import plain, typed
 from experiments.storage import Folder, storage_of
 
@@ -347,8 +348,7 @@ class Evaluation:
             figures = (folder / FIGURES_FILE).read_bytes() if (folder / FIGURES_FILE).is_file() else b""
             if _digest(figures) != tree.pop("figures_digest"):
                 raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate --again`.")
-            with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
-                return dataclasses.replace(typed(cls, tree), arrays=dict(arrays))
+            return dataclasses.replace(typed(cls, tree), arrays=read_npz(figures))
         except InputError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:

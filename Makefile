@@ -26,7 +26,7 @@ DEMO    := demo
 
 help:
 	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
-	@echo "targets: install demo test coverage mutants lint inspect ingest train sample eval report runs ui bench check-tpu results ablations clean"
+	@echo "targets: install demo test coverage mutants lint inspect ingest train sample eval report runs ui bench check-tpu results ablations fuzz clean"
 
 install: $(STAMP)
 
@@ -107,8 +107,11 @@ results: install
 ablations: install
 	$(LINGSHU) ablations $(if $(DATA),--data "$(DATA)",--tables) --runs "$(RUNS)" $(if $(OUT),--out "$(OUT)") $(SET)
 
+fuzz: install
+	$(BIN)/python -m tests.fuzz $(or $(SET),--seconds 60)
+
 # Names that are promised, and not built in this version.
-chaos fuzz:
+chaos:
 	@echo "make $@ is not part of version $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lingshu_jax/__init__.py); see CHANGELOG.md." >&2; exit 2
 
 clean:

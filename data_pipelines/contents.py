@@ -21,6 +21,6 @@ def check_contents(store: Location) -> None:
     """
     there = set(store.list_keys())
     listed = store.read(CONTENTS) if CONTENTS in there else None
-    missing = {CONTENTS} if listed is None else set(listed.decode().splitlines()) - there
+    missing = {CONTENTS} if listed is None else set(listed.decode(errors="replace").splitlines()) - there
     if missing:
         raise InputError(f"{store} lacks {len(missing)} of its files ({min(missing)}). Copy it again, or ingest again.")

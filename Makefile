@@ -26,7 +26,7 @@ DEMO    := demo
 
 help:
 	@sed -n 's/^#\( \|$$\)//p' Makefile | head -8
-	@echo "targets: install demo test coverage mutants lint inspect ingest train sample eval report runs ui bench check-tpu results ablations chaos clean"
+	@echo "targets: install demo test coverage mutants lint inspect ingest train sample eval report runs ui bench check-tpu results ablations chaos fuzz clean"
 
 install: $(STAMP)
 
@@ -110,9 +110,8 @@ ablations: install
 chaos: install
 	$(BIN)/python -m experiments.chaos $(SET)
 
-# A name that is promised, and not built in this version.
-fuzz:
-	@echo "make $@ is not part of version $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lingshu_jax/__init__.py); see CHANGELOG.md." >&2; exit 2
+fuzz: install
+	$(BIN)/python -m tests.fuzz $(or $(SET),--seconds 60)
 
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(DEMO) mutants .pytest_cache .ruff_cache .hypothesis *.egg-info

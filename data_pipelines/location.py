@@ -133,6 +133,9 @@ class Location:
             name: its key.
             write: whether it is to be written as well.
             cache: of `new_cache`, where decoded chunks are to stay in memory; without it nothing stays.
+
+        Raises:
+            InputError: there is none, or its metadata are damaged or of a codec that is not known.
         """
         import tensorstore
 
@@ -142,7 +145,13 @@ class Location:
             "recheck_cached_data": False,
             "recheck_cached_metadata": False,
         }
-        return tensorstore.open(spec, open=True, read=True, write=write, context=cache or _context()).result()
+        try:
+            return tensorstore.open(spec, open=True, read=True, write=write, context=cache or _context()).result()
+        except ValueError as error:
+            said = str(error).split(" [")[0].splitlines()[0][:300]
+            raise InputError(
+                f"{self / name} cannot be opened ({said}). Copy the store again, or ingest again."
+            ) from error
 
     def zarr(self, *, read_only: bool = True, checksums: Mapping[str, str] | None = None) -> "Store":
         """The folder as zarr's own kind of store; what is read is compared with the checksums that are given."""

@@ -11,6 +11,7 @@ import numpy as np
 from data_pipelines import summed_json
 from data_pipelines.columns import label_text
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
 from data_pipelines.held_out import HeldOutCombinations, HeldOutPerturbations
 from data_pipelines.held_out_contexts import HeldOutContexts, ListedConditions
 from data_pipelines.split_parts import TEST, TRAIN, VAL, Assignment
@@ -233,9 +234,13 @@ def load_split(store: "CellStore", name: str = "default") -> Split:
         hint = f"nearest: {nearest(name, there)}" if there else "it has none"
         raise InputError(f"{store.path} has no split {name!r} ({hint}). Make it with: lingshu split {store.path}")
     try:
-        value = summed_json.load(stored)
+        value = summed_json.load(
+            stored, lambda found: check_format(f"split {path}", found, FORMAT, "Remove it and make the split again.")
+        )
         split = _from_json(name, value)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except InputError:
+        raise
+    except (AttributeError, MemoryError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path} is no split file ({error}). Remove it and make the split again.") from error
     if split.store_hash != store.hash:
         raise InputError(f"{path} belongs to store {split.store_hash}, not to this one ({store.hash}). Split again.")
@@ -244,6 +249,8 @@ def load_split(store: "CellStore", name: str = "default") -> Split:
     return split
 
 
+FORMAT = 1
+"""Of split files."""
 _LONGEST_NAME = 200
 """Bytes: file systems take 255, and writers add to it."""
 
@@ -257,6 +264,7 @@ def _key(name: str) -> str:
 def _to_json(split: Split) -> bytes:
     # Training cells are all others: they are the most, and need not be listed.
     value = {
+        "format": FORMAT,
         "kind": split.kind,
         "settings": split.settings,
         "store_hash": split.store_hash,

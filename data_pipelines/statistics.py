@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import zipfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,9 @@ import numpy as np
 from data_pipelines import summed_json
 from data_pipelines.depth_prior import ConditionSizes, DepthPrior, fit_depth_prior
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
 from data_pipelines.location import Location
+from data_pipelines.npz import read_npz
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 from lingshu_jax.tokens import VOCAB_SIZE, encode_counts
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # n cells of a block, G genes, V output tokens, S sources
 
+FORMAT = 1
+"""Of statistics.json."""
 _ARRAYS = ("histogram", "mean", "dispersion")
 SMALLEST_LOG_VARIANCE = 1e-4
 _NUMBERS = ("library_mean", "library_log_variance", "median_library", "n_cells")
@@ -84,13 +87,17 @@ def load_statistics(store: "CellStore", split: Split, *, progress: Progress = si
     if stored is None:
         return compute_statistics(store, split, progress=progress)
     try:
-        facts = summed_json.load(stored)
-        with np.load(io.BytesIO(folder.read("statistics.npz") or b""), allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _NUMBERS}
+        facts = summed_json.load(
+            stored, lambda found: check_format(f"{folder}", found, FORMAT, "Remove the folder; it is computed again.")
+        )
+        arrays = read_npz(folder.read("statistics.npz") or b"", _ARRAYS)
+        values: dict[str, Any] = arrays | {name: facts[name] for name in _NUMBERS}
         vocabulary = ConditionVocabulary.from_json(facts["vocabulary"])
         conditions = {tuple(labels): ConditionSizes(*sizes) for labels, *sizes in facts["conditions"]}
         owner = (facts["store_hash"], facts["split_hash"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} cannot be read ({error}). Remove the folder; it is computed again.") from error
     if owner != (store.hash, split.hash):
         raise InputError(f"{folder} holds the statistics of split {owner[1]}, not {split.hash}. Remove the folder.")
@@ -276,6 +283,7 @@ def _save(folder: Location, statistics: Statistics) -> None:
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **{name: getattr(statistics, name) for name in _ARRAYS})
     facts = {name: getattr(statistics, name) for name in ("store_hash", "split_hash", *_NUMBERS)} | {
+        "format": FORMAT,
         "panel_hash": statistics.panel.hash,
         "vocabulary": statistics.vocabulary.to_json(),
         "conditions": [[list(labels), *dataclasses.astuple(sizes)] for labels, sizes in statistics.conditions.items()],

@@ -11,6 +11,7 @@ import scipy.sparse
 from data_pipelines.columns import Columns
 from data_pipelines.contents import check_contents, check_file, read_checksums
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
 from data_pipelines.ingestion.tables import FORMAT, INPUT_COLUMN, SOURCE_COLUMN, as_labels
 from data_pipelines.location import Location, new_cache
 from lingshu_jax.vocabulary import GenePanel
@@ -55,12 +56,12 @@ class CellStore:
         checksums = read_checksums(path)
         check_file(path, "zarr.json", path.read("zarr.json") or b"", checksums)
         manifest = _read_manifest(path, checksums)
-        if manifest.get("format") != FORMAT:
-            raise InputError(
-                f"{path} is a cell store of format {manifest.get('format')}; this version reads {FORMAT}. Ingest again."
-            )
+        check_format(f"the cell store {path}", manifest.get("format"), FORMAT, "Ingest again.", oldest=FORMAT)
         check_contents(path, checksums)
-        return cls(path, manifest)
+        try:
+            return cls(path, manifest)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: its manifest cannot be read ({error}). Ingest again.") from error
 
     def __repr__(self) -> str:
         return f"CellStore({str(self.path)!r}, {self.n_cells} cells x {self.n_genes} genes, hash {self.hash})"
@@ -209,9 +210,9 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 def _read_manifest(path: Location, checksums: "Mapping[str, str]") -> dict[str, Any]:
     try:
-        return json.loads(cast(str, _read(path, "uns/cell_store/manifest", checksums)))
+        return dict(json.loads(cast(str, _read(path, "uns/cell_store/manifest", checksums))))
     except Exception as error:
-        if checksums:  # it was complete once
+        if checksums and isinstance(error, InputError):  # it was complete once
             raise
         raise InputError(
             f"{path} is a zarr folder but no complete cell store. Make one with: lingshu ingest FILE.h5ad --out STORE"

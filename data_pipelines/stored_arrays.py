@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.npz import read_npz
 from data_pipelines.progress import Progress
 from data_pipelines.splits import Split
 from data_pipelines.statistics import blocks_of, check_split
@@ -43,7 +44,6 @@ def stored_arrays(
         found = buffer.getvalue()
         folder.write(key, found)
     try:
-        with np.load(io.BytesIO(found), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, EOFError, OSError, KeyError) as error:
+        return read_npz(found)
+    except ValueError as error:
         raise InputError(f"{folder}/{key} cannot be read ({error}). Remove the file; it is computed again.") from error

@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_pipelines.derived import coexpression_features, detected_in_controls
 from data_pipelines.errors import InputError
+from data_pipelines.npz import read_npz
 from data_pipelines.progress import Progress, silent
 from data_pipelines.splits import Split
 
@@ -78,10 +78,10 @@ def read_targets(source: str) -> TargetTable:
 
 def _from_npz(path: pathlib.Path) -> TargetTable:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            labels, values = arrays["labels"], arrays["features"]
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, ("labels", "features"))
+    except (ValueError, OSError) as error:
         raise InputError(f"{path} must hold the arrays labels and features, without objects ({error}).") from error
+    labels, values = arrays["labels"], arrays["features"]
     if values.ndim != 2 or labels.shape != values.shape[:1]:
         shapes = f"{values.shape} and {labels.shape}"
         raise InputError(f"{path}: features must be of shape (targets, K) and labels of (targets,); got {shapes}.")

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
 from data_pipelines.statistics import Statistics
 from data_pipelines.target_features import TargetTable
 from experiments.config_json import from_json, to_json
@@ -74,8 +75,9 @@ class ModelPlan:
         Raises:
             InputError: it is of another version, or not a description.
         """
-        if meta.get("format") != META_FORMAT:
-            raise InputError(f"the checkpoint is of format {meta.get('format')}, this version reads {META_FORMAT}.")
+        if not isinstance(meta, dict):
+            raise InputError("the checkpoint's description cannot be read: it is no JSON object.")
+        check_format("the checkpoint", meta.get("format"), META_FORMAT, "Train the run again.", oldest=META_FORMAT)
         try:
             experiment = from_json(meta["experiment"])
             # Which attention computes is for each machine to say, not for the one that trained.
@@ -91,7 +93,7 @@ class ModelPlan:
                 None,
                 tuple(tuple(labels) for labels in meta["controls"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise InputError(f"the checkpoint's description cannot be read: {error}.") from error
 
 

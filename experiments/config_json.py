@@ -101,4 +101,10 @@ def from_json(value: Any) -> Any:
     unknown = sorted(set(value) - known - {"type"})
     if unknown:
         raise ValueError(f"{name} has no setting {unknown[0]!r} in this version. Update lingshu-jax.")
-    return kind(**{key: from_json(inner) for key, inner in value.items() if key != "type"})
+    given = {key: from_json(inner) for key, inner in value.items() if key != "type"}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.default) and not dataclasses.is_dataclass(
+            given.get(field.name, field.default)
+        ):
+            raise ValueError(f"{name}.{field.name} is no group of settings.")
+    return kind(**given)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
 from experiments.storage import Folder, folder_at, refuse_dangling, storage_of
 from lingshu_jax.vocabulary import content_hash, nearest
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from experiments.experiment import Experiment
 
 CONFIG = "config.json"
+FORMAT = 1
+"""Of config.json."""
 UID = "uid"
 """Of a folder, in its config: two folders of equal settings are two runs to a registry that holds both."""
 
@@ -78,6 +81,12 @@ class RunFolder:
             raise InputError(f"{self.path} is no run folder: {CONFIG} is missing or unreadable ({error}).") from error
         if not isinstance(config, dict) or not config.keys() >= _CONFIG_KEYS:
             raise InputError(f"{self.path / CONFIG} is damaged: it does not hold {', '.join(sorted(_CONFIG_KEYS))}.")
+        check_format(f"{self.path / CONFIG}", config.get("format"), FORMAT, "Train again under another --run name.")
+        wrong = [name for name, value in config.items() if not isinstance(value, _CONFIG_KINDS.get(name, object))]
+        if wrong:
+            raise InputError(
+                f"{self.path / CONFIG} is damaged: its {min(wrong)!r} is not what a run writes. Restore it."
+            )
         return config
 
     def experiment(self) -> "Experiment":
@@ -86,7 +95,7 @@ class RunFolder:
 
         try:
             return from_json(self.config()["experiment"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"{self.path / CONFIG}: {error}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -95,6 +104,12 @@ class RunFolder:
         return [entry for line in lines if (entry := metrics_entry(line)) is not None]
 
 
+_CONFIG_KINDS: dict[str, Any] = {
+    "experiment": dict,
+    **dict.fromkeys(("identity", "store", "store_hash", "split", "split_hash"), str),
+    "parent": dict | None,
+    UID: str,
+}
 _CONFIG_KEYS = frozenset(("experiment", "identity", "store", "store_hash", "split", "split_hash"))
 
 
@@ -191,7 +206,7 @@ def create(path: Folder, config: dict[str, Any], environment: dict[str, Any]) ->
             )
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "environment.json", environment)
-        write_json(path / CONFIG, config | {UID: uuid.uuid4().hex[:12]})
+        write_json(path / CONFIG, {"format": FORMAT} | config | {UID: uuid.uuid4().hex[:12]})
     return run
 
 

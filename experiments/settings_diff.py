@@ -32,7 +32,7 @@ def _differences(before: Any, after: Any, prefix: str) -> Any:
         yield prefix, before, after
 
 
-_OF_NO_MATTER = {"identity", UID, *where_it_computes()}
+_OF_NO_MATTER = {"format", "identity", UID, *where_it_computes()}
 
 
 def setting_text(value: Any) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
+from data_pipelines.npz import read_npz
 from experiments.evaluation.plain import plain, typed
 from experiments.storage import Folder, storage_of
 
@@ -342,16 +344,14 @@ class Evaluation:
             raise InputError(f"no evaluation in {folder}: {METRICS_FILE} is missing. Run `lingshu evaluate` first.")
         try:
             tree = json.loads(path.read_text())
-            if tree.pop("format") != FORMAT:
-                raise InputError(f"{path} was written by another version. Run `lingshu evaluate --again`.")
+            check_format(str(path), tree.pop("format"), FORMAT, "Run `lingshu evaluate --again`.")
             figures = (folder / FIGURES_FILE).read_bytes() if (folder / FIGURES_FILE).is_file() else b""
             if _digest(figures) != tree.pop("figures_digest"):
                 raise InputError(f"{folder / FIGURES_FILE} does not belong to {path}. Run `lingshu evaluate --again`.")
-            with np.load(io.BytesIO(figures), allow_pickle=False) as arrays:
-                return dataclasses.replace(typed(cls, tree), arrays=dict(arrays))
+            return dataclasses.replace(typed(cls, tree), arrays=read_npz(figures))
         except InputError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             raise InputError(f"{path} is damaged ({error}). Run `lingshu evaluate --again`, or remove it.") from error
 
 

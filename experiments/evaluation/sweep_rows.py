@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.formats import check_format
 from experiments.config_json import to_json
 from experiments.evaluation.plain import plain, typed
 from experiments.runs import write_json
@@ -57,10 +58,11 @@ class Sweep:
         """
         try:
             tree = json.loads(path.read_text())
-            if tree.pop("format") != FORMAT:
-                raise InputError(f"{path} was written by another version. Remove it, and sweep again.")
+            check_format(str(path), tree.pop("format"), FORMAT, "Remove it, and sweep again.")
             return typed(cls, tree)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except InputError:
+            raise
+        except (IndexError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({error}). Remove it, and sweep again.") from error
 
     def row(self, sampler: SamplerConfig) -> SweepRow | None:

@@ -52,7 +52,7 @@ class Found:
         if environment.get("platform") != "cpu":
             return f"{environment.get('devices')} x {environment.get('device')}"
         cores = environment.get("cores")
-        return "CPU" if cores is None else f"{cores} core{"s" * (cores != 1)}"
+        return "CPU" if cores is None else f"{cores} core{'s' * (cores != 1)}"
 
 
 def training_seconds(run: RunFolder) -> float:

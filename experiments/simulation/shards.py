@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ import scipy.sparse
 
 from data_pipelines.errors import InputError
 from data_pipelines.locks import held
+from data_pipelines.npz import read_npz
 from data_pipelines.progress import Progress, silent
 from data_pipelines.system_errors import named
 from experiments.simulation.output import UNS, Contents, stored_provenance, write_contents
@@ -157,9 +157,8 @@ class _Shards:
     def _load(self, number: int, names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
         path = self.path(number)
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                return tuple(stored[name] for name in names)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return tuple(read_npz(path, names).values())
+        except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}). Remove it: the same command draws it again.") from error
 
 

@@ -18,7 +18,7 @@ from etils import epath
 from lingshu_jax.buckets import in_bucket
 from lingshu_jax.buckets.checkpoints import FINISHED, teach_orbax
 from lingshu_jax.parallel.distributed import lead, several, together
-from lingshu_jax.training.integrity import CHECKSUMS, damage, difference, has_checksums, write_checksums
+from lingshu_jax.training.integrity import CHECKSUMS, added, damage, difference, has_checksums, write_checksums
 from lingshu_jax.training.saving import WATCHED
 from lingshu_jax.training.state import TrainState
 from lingshu_jax.training.write_errors import reason_of
@@ -296,6 +296,11 @@ class Checkpoints:
         except Exception as error:
             folder = self._folder / str(step)
             if has_checksums(folder):
+                if more := added(folder):
+                    raise CheckpointError(
+                        f"checkpoint {folder} cannot be read, and holds {more[0]}, which was not saved with it. Move "
+                        "that file away."
+                    ) from error
                 raise
             raise CheckpointError(
                 f"checkpoint {folder} has no {CHECKSUMS} and cannot be read. Move it away: the one before is then used."

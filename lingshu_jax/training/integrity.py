@@ -89,6 +89,12 @@ def has_checksums(folder: epath.Path) -> bool:
     return (folder / CHECKSUMS).exists()
 
 
+def added(folder: epath.Path) -> list[str]:
+    """Files of a checkpoint that were not saved with it, sorted: Orbax reads some by their names."""
+    listed = {CHECKSUMS, ORBAX_INDEX, *_expected(folder, None)}
+    return sorted(set(_files(folder)) - listed)
+
+
 def _require_damage(error: OSError, folder: epath.Path) -> None:
     """Raise what is no damage: a disk that cannot read a file has lost it, a bucket that does not answer has not."""
     lost = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)

@@ -90,7 +90,7 @@ def test_a_file_that_is_cut_short_is_named(name, store):
 
 def test_another_format_is_refused(store, monkeypatch):
     monkeypatch.setattr("data_pipelines.store.FORMAT", 99)
-    with pytest.raises(InputError, match="format 2; this version reads 99"):
+    with pytest.raises(InputError, match="format 2; this one reads 99"):
         CellStore.open(store.path.path)
 
 

@@ -179,7 +179,7 @@ def _half(name):
 
 
 STORES = {
-    "a store of another version": (_another_version, "format 2; this version reads 99"),
+    "a store of another version": (_another_version, "format 2; this one reads 99"),
     "a store with a missing shard": (_without("X/data/c/0"), r"lacks 1 of its files \(X/data/c/0\)"),
     "a shard that is cut short": (_half("X/indices/c/0"), "is damaged and cannot be read"),
     "a store without its root": (_without("zarr.json"), "is not a cell store"),

@@ -11,7 +11,8 @@ PAGE = ROOT / "docs" / "licenses.md"
 HEAD = """# Licences of the dependencies
 
 What `setup.cfg` asks for, and what came with it where this page was written (`python -m experiments.licences`).
-Packages that these need in turn are pinned in `constraints.txt`. lingshu_jax itself: Apache-2.0, see [LICENSE](../LICENSE).
+Packages that these need in turn are pinned in `constraints.txt`. lingshu_jax itself:
+Apache-2.0, see [LICENSE](../LICENSE).
 
 | package | for | version | licence |
 |---|---|---|---|

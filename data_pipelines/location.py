@@ -33,14 +33,15 @@ class Location:
             InputError: the URL is of a kind that cannot be stored in, or no whole path or URL.
         """
         text = str(url)
+        shown = " ".join(text.split())
         if not text or "\0" in text:
             raise InputError(f"{text!r} is no path. Pass a folder, or a gs://, s3:// or file:// URL.")
         if text.startswith("file:") and not text.startswith("file:///"):
-            raise InputError(f"{text} is no file URL of this machine. Write file:///FOLDER, or the path alone.")
+            raise InputError(f"{shown} is no file URL of this machine. Write file:///FOLDER, or the path alone.")
         if _URL.match(text) and not _WHOLE_URL.match(text):
-            raise InputError(f"{text} names no bucket. Write gs://BUCKET/STORE or s3://BUCKET/STORE.")
+            raise InputError(f"{shown} names no bucket. Write gs://BUCKET/STORE or s3://BUCKET/STORE.")
         if "://" in text and not _URL.match(text):
-            raise InputError(f"{text} cannot be stored in. Use a path, or a gs://, s3:// or file:// URL.")
+            raise InputError(f"{shown} cannot be stored in. Use a path, or a gs://, s3:// or file:// URL.")
         self.url = text.removeprefix("file://").rstrip("/") or "/"
 
     def __str__(self) -> str:

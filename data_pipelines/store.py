@@ -72,7 +72,11 @@ class CellStore:
     @functools.cached_property
     def obs(self) -> "pandas.DataFrame":
         """One row per stored cell, in stored order; condition and batch columns as text without missing values."""
-        return as_labels(self._read("obs"), self.columns)
+        obs = self._read("obs")
+        try:
+            return as_labels(obs, self.columns)
+        except KeyError as error:
+            raise InputError(f"{self.path} is damaged: its obs has no column {error}. Ingest again.") from error
 
     @functools.cached_property
     def var(self) -> "pandas.DataFrame":

@@ -56,7 +56,7 @@ def test_what_a_newer_version_wrote_is_refused(first):
         (first / "screen.store/statistics" / split.hash / "statistics.json", lambda: load_statistics(store, split)),
         (first / "screen.store/splits/default.json", lambda: load_split(store)),
     ):
-        _edited(path, format=99)
+        _edited(pathlib.Path(path), format=99)
         with pytest.raises(InputError, match=r"newer lingshu_jax \(format 99; this one reads \d\)\. Update"):
             read()
     meta = json.loads((run.checkpoints / "2" / "meta" / "metadata").read_text())

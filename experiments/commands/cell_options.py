@@ -77,7 +77,9 @@ def check_table(option: str, out: pathlib.Path, cells: pathlib.Path) -> None:
 
 
 def write_table(table: "pandas.DataFrame", out: pathlib.Path) -> None:
-    """Write a csv in one step: whole, or not at all."""
+    """Write a csv in one step: whole, or not at all; a spreadsheet takes none of its text for a formula."""
+    from experiments.spreadsheet import harmless_table
+
     with unfinished(out) as partial:
-        table.to_csv(partial)
+        harmless_table(table).to_csv(partial)
         partial.replace(out)

@@ -41,7 +41,7 @@ def _batch(target: Target, found: Found, examples: int, number: int, end: float 
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     @given(target.inputs)
     def each(content: bytes) -> None:

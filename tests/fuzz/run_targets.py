@@ -6,6 +6,7 @@ import json
 import pathlib
 from collections.abc import Callable, Iterator
 
+from etils import epath
 from hypothesis import strategies as st
 
 from data_pipelines.errors import InputError
@@ -46,9 +47,9 @@ def runs() -> Iterator[Target]:
         "config.json": _read_run,
         "metrics.jsonl": _read_run,
         "environment.json": _read_run,
-        "checkpoints/2/checksums.json": lambda run: damage(RunFolder(run).checkpoints / "2"),
-        "checkpoints/2/_CHECKPOINT_METADATA": lambda run: damage(RunFolder(run).checkpoints / "2"),
-        "checkpoints/2/meta/metadata": lambda run: damage(RunFolder(run).checkpoints / "2"),
+        "checkpoints/2/checksums.json": lambda run: damage(epath.Path(run) / "checkpoints" / "2"),
+        "checkpoints/2/_CHECKPOINT_METADATA": lambda run: damage(epath.Path(run) / "checkpoints" / "2"),
+        "checkpoints/2/meta/metadata": lambda run: damage(epath.Path(run) / "checkpoints" / "2"),
     }
     for name, parser in read.items():
         yield documents(f"run: {name}", inside(RUN, name, parser), (RUN / name).read_bytes())

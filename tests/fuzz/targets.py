@@ -115,8 +115,8 @@ def inputs() -> Iterator[Target]:
     yield documents("manifest of inputs", file_of("cells.yaml", lambda path: find_inputs(str(path))), manifest)
     yield documents("gene panel", file_of("genes.csv", read_panel), b"gene_id,name\nENSG1,a\nENSG2,b\n")
     yield documents("aliases", file_of("alias.csv", _pairs), b"alias,gene\na,b\nc,d\n")
-    toml = b'[datasets]\ns = "s.store"\n[training]\ns = "train"\n[zeroshot]\n"s.a" = "test"\n'
-    toml += b'[fewshot."s.b"]\nval = ["x"]\n'
+    toml = b'[datasets]\ns = "s.store"\n[training]\ns = "train"\n[zeroshot]\n"s.line_A" = "test"\n'
+    toml += b'[fewshot."s.line_B"]\nval = ["WZV21"]\n'
     yield documents("split TOML", file_of("split.toml", _toml), toml)
     npz = _npz()
     yield documents("target features", file_of("features.npz", lambda path: read_targets(str(path))), npz)

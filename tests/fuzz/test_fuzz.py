@@ -26,9 +26,10 @@ FOUND = {
     "a store that is a number": ("run: config.json", json.dumps(CONFIG | {"store": 3}).encode()),
     "data that are text": ("settings as JSON", json.dumps(CONFIG["experiment"] | {"model": "x", "data": "y"}).encode()),
     "a split that is a list": ("store: splits/default.json", b"[]"),
+    "a place of two lines": ("place of a store", b"fi\nle://x"),
     "a sweep that is a list": ("sweep", b"[1]"),
 }
-"""Input that once got past a parser: (parser, document)."""
+"""Inputs that once got past a parser, and their likely neighbours: (parser, document)."""
 
 
 def _told(found: Found) -> str:

@@ -41,9 +41,9 @@ def check_out(out: pathlib.Path, *inputs: pathlib.Path | None) -> None:
     """
     if not out.parent.is_dir() or (out.is_dir() and not is_zarr(out)):
         raise InputError(f"--out {out} must name a file in a folder that exists.")
+    check_input_kept("--out", out, inputs)
     if out.suffix not in (".h5ad", *ZARR_SUFFIXES):
         raise InputError(f"--out {out}: cells are written as X.h5ad, or into a folder X.zarr or X.store.")
-    check_input_kept("--out", out, inputs)
     if _holds_something(out) and not stored_provenance(out):
         raise InputError(f"--out {out} is there already and holds no cells that a run wrote. Choose another name.")
 

@@ -61,4 +61,4 @@ def test_every_command_is_asked(screen_file, store, runs, tmp_path):
         (tmp_path / group.__name__).mkdir()
         asked += [arguments[0] for _, arguments, _ in group(World(tmp_path / group.__name__, screen_file, store, runs))]
     assert set(asked) == set(COMMANDS)
-    assert len(asked) > 200
+    assert len(asked) > 250

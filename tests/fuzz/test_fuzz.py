@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data_pipelines import CellStore
 from tests.fuzz.fuzzing import Found, attempt, fuzz
 from tests.fuzz.targets import RUN, STORE, targets
 
@@ -14,6 +15,10 @@ FOUND = {
     "a list of files that is no text": ("store: contents/files.txt", b"X/data/c/0\n\xfe\n"),
     "a manifest that is null": ("store: manifest", b"null"),
     "a manifest without totals": ("store: manifest", b'{"format": 2}'),
+    "a manifest of a column that is not in obs": (
+        "store: manifest",
+        json.dumps(CellStore.open(STORE).manifest).replace('"gem_group"', '"lane"').encode(),
+    ),
     "array metadata that are none": ("store: X/data/zarr.json", b"{}"),
     "array metadata of another codec": (
         "store: X/data/zarr.json",
